@@ -1,0 +1,72 @@
+import {createHash} from 'node:crypto';
+import {z} from 'zod';
+import {type ColumnType, columnType} from '../types/types.ts';
+
+/** A column as PostgreSQL's catalog has it, in the order of the table. */
+const Column = z.object({
+  name: z.string(),
+  typeOid: z.number(),
+  notNull: z.boolean(),
+  type: z.object({
+    name: z.string(),
+    kind: z.string(),
+    modifier: z.number(),
+    array: z.boolean(),
+    delimiter: z.string(),
+  }),
+});
+
+/** What of a table decides how its rows are read and stored. It goes to the sink by `cdc._schemas`. */
+export const TableDefinition = z.object({
+  schema: z.string(),
+  table: z.string(),
+  /** Key columns in the order of their index: the primary key, or the index of REPLICA IDENTITY USING INDEX. */
+  key: z.array(z.string()).min(1),
+  columns: z.array(Column).min(1),
+});
+export type TableDefinition = z.infer<typeof TableDefinition>;
+
+export interface ColumnSchema extends z.infer<typeof Column> {
+  readonly stored: ColumnType;
+  readonly inKey: boolean;
+}
+
+/** A captured table: its definition, and all that follows from it. */
+export interface TableSchema {
+  readonly definition: TableDefinition;
+  /** 'schema.table', for people and as the key of maps; never for SQL. */
+  readonly name: string;
+  /** Names this very definition: a hash, so that every process finds the same. */
+  readonly id: string;
+  readonly columns: readonly ColumnSchema[];
+  /** Indexes into `columns`, in key order. */
+  readonly keyColumns: readonly number[];
+}
+
+/** Throws `type.unsupported` where a column's type has no mapping. */
+export function tableSchema(definition: TableDefinition): TableSchema {
+  const key = new Set(definition.key);
+  const columns = definition.columns.map(column => ({
+    ...column,
+    inKey: key.has(column.name),
+    stored: columnType(column.type, column.notNull || key.has(column.name)),
+  }));
+  return {
+    definition,
+    name: tableName(definition.schema, definition.table),
+    id: createHash('sha256').update(JSON.stringify(definition)).digest('hex').slice(0, 16),
+    columns,
+    keyColumns: definition.key.map(name => columns.findIndex(column => column.name === name)),
+  };
+}
+
+export const tableName = (schema: string, table: string): string => `${schema}.${table}`;
+
+/** The name of the target table in the database of the pipeline. */
+export const targetName = ({schema, table}: {schema: string; table: string}): string => `${schema}__${table}`;
+
+/** An identifier in PostgreSQL's SQL. */
+export const pgName = (...parts: string[]): string =>
+  parts.map(part => `"${part.replaceAll('"', '""')}"`).join('.');
+/** A text literal in PostgreSQL's SQL, for the replication protocol, which takes no parameters. */
+export const pgLiteral = (text: string): string => `'${text.replaceAll("'", "''")}'`;
