@@ -6,47 +6,83 @@ export type Reaction = 'retry' | 'park' | 'resync' | 'halt';
 
 /** One row per failure: what the pipeline does about it, and what a person should do. What has no row halts. */
 export const FAILURES = {
-  'settings.invalid': {then: 'halt', hint: 'correct the setting; `freshet --help` lists them all'},
-  'pg.unavailable': {then: 'retry', hint: 'is PostgreSQL up, and do host, port and TLS settings fit?'},
-  'pg.auth': {then: 'halt', hint: 'check user and password of FRESHET_PG_URL and pg_hba.conf'},
-  'pg.permission': {then: 'halt', hint: 'grant what the message names; `freshet preflight` shows the SQL'},
-  'pg.preflight': {then: 'halt', hint: 'run the SQL that `freshet preflight` prints, then start again'},
-  'pg.slot_active': {then: 'retry', hint: 'another process reads this slot; end it, or use another FRESHET_SLOT'},
-  'pg.slot_blocked': {then: 'retry', hint: 'a transaction older than the slot holds it up; end it in PostgreSQL'},
-  'pg.slot_lost': {then: 'resync', hint: 'raise max_slot_wal_keep_size; the tables are being read again'},
-  'pg.other_server': {then: 'resync', hint: 'the source is another server or timeline; the tables are being read again'},
+  'settings.invalid': {reaction: 'halt', hint: 'correct the setting; `freshet --help` lists them all'},
+  'pg.unavailable': {reaction: 'retry', hint: 'is PostgreSQL up, and do host, port and TLS settings fit?'},
+  'pg.auth': {reaction: 'halt', hint: 'check user and password of FRESHET_PG_URL and pg_hba.conf'},
+  'pg.permission': {
+    reaction: 'halt',
+    hint: 'grant what the message names; `freshet preflight` shows the SQL',
+  },
+  'pg.preflight': {reaction: 'halt', hint: 'run the SQL that `freshet preflight` prints, then start again'},
+  'pg.slot_active': {
+    reaction: 'retry',
+    hint: 'another process reads this slot; end it, or use another FRESHET_SLOT',
+  },
+  'pg.slot_blocked': {
+    reaction: 'retry',
+    hint: 'a transaction older than the slot holds it up; end it in PostgreSQL',
+  },
+  'pg.slot_lost': {reaction: 'resync', hint: 'raise max_slot_wal_keep_size; the tables are being read again'},
+  'pg.other_server': {
+    reaction: 'resync',
+    hint: 'the source is another server or timeline; the tables are being read again',
+  },
   'pg.schema_changed': {
-    then: 'halt',
+    reaction: 'halt',
     hint: 'a table changed its columns while streaming: `freshet teardown --keep-data`, then start again to read it anew',
   },
-  'pg.protocol': {then: 'halt', hint: 'report this message; nothing after it was acknowledged'},
-  'pg.query': {then: 'halt', hint: 'the cause has the SQLSTATE and the statement'},
-  'kafka.unavailable': {then: 'retry', hint: 'are the brokers up, and do TLS and SASL settings fit?'},
-  'kafka.auth': {then: 'halt', hint: 'check FRESHET_KAFKA_SASL_* and the topic ACLs'},
-  'kafka.min_isr': {then: 'halt', hint: 'raise min.insync.replicas of the topic, or its replication factor'},
+  'pg.protocol': {reaction: 'halt', hint: 'report this message; nothing after it was acknowledged'},
+  'pg.query': {reaction: 'halt', hint: 'the cause has the SQLSTATE and the statement'},
+  'kafka.unavailable': {reaction: 'retry', hint: 'are the brokers up, and do TLS and SASL settings fit?'},
+  'kafka.auth': {reaction: 'halt', hint: 'check FRESHET_KAFKA_SASL_* and the topic ACLs'},
+  'kafka.min_isr': {
+    reaction: 'halt',
+    hint: 'raise min.insync.replicas of the topic, or its replication factor',
+  },
   'kafka.message_too_large': {
-    then: 'halt',
+    reaction: 'halt',
     hint: 'raise max.message.bytes of the topic and message.max.bytes of the broker',
   },
   'kafka.offsets_lost': {
-    then: 'halt',
+    reaction: 'halt',
     hint: 'messages were deleted before they were read: `freshet teardown --keep-data`, then start again',
   },
-  'kafka.bad_message': {then: 'park', hint: 'somebody else wrote to this topic, or an envelope is damaged'},
-  'ch.unavailable': {then: 'retry', hint: 'is ClickHouse up, and do URL and TLS settings fit?'},
-  'ch.overloaded': {then: 'retry', hint: 'too many parts or no memory; merges will catch up, or give it more room'},
-  'ch.auth': {then: 'halt', hint: 'check FRESHET_CLICKHOUSE_USER and _PASSWORD and its grants'},
-  'ch.rejected': {then: 'park', hint: 'ClickHouse refused the rows of this table; the cause names the column'},
-  'ch.target_mismatch': {then: 'halt', hint: 'the target table was made by somebody else; rename it or drop it'},
-  'ch.query': {then: 'halt', hint: 'the cause has the code and the statement'},
-  'ch.migration_changed': {then: 'halt', hint: 'a released SQL file was edited; restore it and add a new version'},
-  'ch.migration_failed': {then: 'halt', hint: 'the cause names the statement; mend it and run `freshet migrate`'},
-  'ch.migration_locked': {then: 'retry', hint: 'another runner is migrating; it is waited for'},
-  'type.unsupported': {then: 'halt', hint: 'exclude the table, or cast the column in a view of your own'},
-  'value.unrepresentable': {then: 'park', hint: 'a NOT NULL column holds a value ClickHouse has no place for'},
-  'toast.unresolved': {then: 'retry', hint: 'an unchanged large value was found nowhere yet'},
-  internal: {then: 'halt', hint: 'a defect of Freshet: please report it with the log around it'},
-} as const satisfies Record<string, {then: Reaction; hint: string}>;
+  'kafka.bad_message': {
+    reaction: 'park',
+    hint: 'somebody else wrote to this topic, or an envelope is damaged',
+  },
+  'ch.unavailable': {reaction: 'retry', hint: 'is ClickHouse up, and do URL and TLS settings fit?'},
+  'ch.overloaded': {
+    reaction: 'retry',
+    hint: 'too many parts or no memory; merges will catch up, or give it more room',
+  },
+  'ch.auth': {reaction: 'halt', hint: 'check FRESHET_CLICKHOUSE_USER and _PASSWORD and its grants'},
+  'ch.rejected': {
+    reaction: 'park',
+    hint: 'ClickHouse refused the rows of this table; the cause names the column',
+  },
+  'ch.target_mismatch': {
+    reaction: 'halt',
+    hint: 'the target table was made by somebody else; rename it or drop it',
+  },
+  'ch.query': {reaction: 'halt', hint: 'the cause has the code and the statement'},
+  'ch.migration_changed': {
+    reaction: 'halt',
+    hint: 'a released SQL file was edited; restore it and add a new version',
+  },
+  'ch.migration_failed': {
+    reaction: 'halt',
+    hint: 'the cause names the statement; mend it and run `freshet migrate`',
+  },
+  'ch.migration_locked': {reaction: 'retry', hint: 'another runner is migrating; it is waited for'},
+  'type.unsupported': {reaction: 'halt', hint: 'exclude the table, or cast the column in a view of your own'},
+  'value.unrepresentable': {
+    reaction: 'park',
+    hint: 'a NOT NULL column holds a value ClickHouse has no place for',
+  },
+  'toast.unresolved': {reaction: 'retry', hint: 'an unchanged large value was found nowhere yet'},
+  internal: {reaction: 'halt', hint: 'a defect of Freshet: please report it with the log around it'},
+} as const satisfies Record<string, {reaction: Reaction; hint: string}>;
 
 export type FailureCode = keyof typeof FAILURES;
 
@@ -62,7 +98,7 @@ export class PipelineError extends Error {
   }
   /** What the pipeline does about it; only the supervisor and the sink's parking read this. */
   get reaction(): Reaction {
-    return FAILURES[this.code].then;
+    return FAILURES[this.code].reaction;
   }
   get hint(): string {
     return FAILURES[this.code].hint;
@@ -72,7 +108,9 @@ export class PipelineError extends Error {
 /** Any thrown thing as a PipelineError: what is unknown is `internal`, and halts. */
 export function asPipelineError(error: unknown): PipelineError {
   if (error instanceof PipelineError) return error;
-  return new PipelineError('internal', error instanceof Error ? error.message : String(error), {cause: error});
+  return new PipelineError('internal', error instanceof Error ? error.message : String(error), {
+    cause: error,
+  });
 }
 
 /** For the default branch of a switch over a union: a new member then fails to compile. */

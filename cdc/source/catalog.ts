@@ -37,6 +37,9 @@ export const CatalogTable = z.object({
 });
 export type CatalogTable = z.infer<typeof CatalogTable>;
 
+/** A true array type: int2vector and oidvector have elements too, but another text. */
+const IS_ARRAY = 'EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid)';
+
 /**
  * Walks a column's type down to what is stored: domain → base → array → element → domain → base. A domain's own
  * modifier counts where it has one.
@@ -52,7 +55,7 @@ const COLUMNS = `
       w.array OR t.typtype <> 'd',
       CASE WHEN t.typtype = 'd' THEN w.delimiter ELSE t.typdelim::text END
     FROM walk w JOIN pg_type t ON t.oid = w.typ
-    WHERE t.typtype = 'd' OR (t.typcategory = 'A' AND t.typelem <> 0 AND NOT w.array)
+    WHERE t.typtype = 'd' OR (${IS_ARRAY} AND NOT w.array)
   )
   SELECT coalesce(json_agg(json_build_object(
     'name', a.attname, 'typeOid', a.atttypid::bigint, 'generated', a.attgenerated,
@@ -63,7 +66,7 @@ const COLUMNS = `
   FROM walk w
   JOIN pg_attribute a ON a.attrelid = w.attrelid AND a.attnum = w.attnum
   JOIN pg_type t ON t.oid = w.typ
-  WHERE t.typtype <> 'd' AND NOT (t.typcategory = 'A' AND t.typelem <> 0 AND NOT w.array)`;
+  WHERE t.typtype <> 'd' AND NOT (${IS_ARRAY} AND NOT w.array)`;
 
 const INDEX_COLUMNS = (condition: string): string => `
   (SELECT json_agg(a.attname ORDER BY k.n)
@@ -99,6 +102,6 @@ export async function readCatalog(client: ClientBase, filter: TableFilter): Prom
   const {rows} = await client.query<Record<string, unknown>>(TABLES);
   const chosen = picomatch([...filter.include], {ignore: [...filter.exclude], dot: true});
   return rows
-    .filter(row => row['isPartition'] === false && chosen(tableName(String(row['schema']), String(row['table']))))
-    .map(row => CatalogTable.parse({...row, oid: Number(row['oid'])}));
+    .filter(row => row.isPartition === false && chosen(tableName(String(row.schema), String(row.table))))
+    .map(row => CatalogTable.parse({...row, oid: Number(row.oid)}));
 }

@@ -33,6 +33,9 @@ test('versions order by epoch, then commit, then ordinal', t => {
     rowVersion(1, 0n as Lsn, 0),
     rowVersion(65_535, top, 1),
   ];
-  t.deepEqual([...versions].sort((a, b) => (a < b ? -1 : 1)), versions);
+  t.deepEqual(
+    [...versions].sort((a, b) => (a < b ? -1 : 1)),
+    versions,
+  );
   t.true(versions.at(-1)! < 2n ** 128n);
 });

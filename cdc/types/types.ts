@@ -31,7 +31,8 @@ const text = (...samples: string[]): TypeMapping => ({ch: 'String', encode: enco
 const float = (bits: 32 | 64, ...samples: string[]): TypeMapping => ({
   ch: `Float${bits}`,
   encode: encode.float,
-  pgText: value => `CASE WHEN ${value} = 'NaN' THEN 'nan' ELSE encode(float${bits / 8}send(${value}), 'hex') END`,
+  pgText: value =>
+    `CASE WHEN ${value} = 'NaN' THEN 'nan' ELSE encode(float${bits / 8}send(${value}), 'hex') END`,
   chText: value =>
     `if(isNaN(${value}), 'nan', lower(leftPad(hex(reinterpretAsUInt${bits}(${value})), ${bits / 4}, '0')))`,
   samples,
@@ -63,7 +64,17 @@ export const TYPES: Readonly<Record<string, TypeMapping>> = {
   int8: integer('Int64', '-9223372036854775808', '9223372036854775807'),
   oid: integer('UInt32', '0', '4000000000'),
   float4: float(32, '0', '-0', '1.17549435e-38', '3.4028235e+38', '0.1', 'NaN', 'Infinity', '-Infinity'),
-  float8: float(64, '-0', '1e-308', '5e-324', '1.7976931348623157e+308', '0.1', 'NaN', 'Infinity', '-Infinity'),
+  float8: float(
+    64,
+    '-0',
+    '1e-308',
+    '5e-324',
+    '1.7976931348623157e+308',
+    '0.1',
+    'NaN',
+    'Infinity',
+    '-Infinity',
+  ),
   uuid: {
     ch: 'UUID',
     encode: encode.string,
@@ -95,8 +106,7 @@ export const TYPES: Readonly<Record<string, TypeMapping>> = {
   timestamptz: {
     ch: "DateTime64(6, 'UTC')",
     encode: encode.timestamptz,
-    pgText: value =>
-      inYears(value, `to_char(${value} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')`),
+    pgText: value => inYears(value, `to_char(${value} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')`),
     chText: value => `toString(${value}, 'UTC')`,
     samples: [
       '1900-01-01 00:00:00+00',
@@ -113,7 +123,15 @@ export const TYPES: Readonly<Record<string, TypeMapping>> = {
     chText: value => `lower(hex(${value}))`,
     samples: ['', '\\x00', '\\x3031ff7f', '\\xdeadbeef'],
   },
-  text: text('', 'a', '\\N', 'value\\Ntail', 'tab\tline\nquote"back\\slash\rCR', 'naïve 漢字 🌊', '\u0001\u001f'),
+  text: text(
+    '',
+    'a',
+    '\\N',
+    'value\\Ntail',
+    'tab\tline\nquote"back\\slash\rCR',
+    'naïve 漢字 🌊',
+    '\u0001\u001f',
+  ),
   varchar: text('', 'x'),
   bpchar: text('a  ', ''),
   char: text('a'),
@@ -210,7 +228,13 @@ export function columnType(type: PgType, notNull: boolean): ColumnType {
     const nullable = base.startsWith('LowCardinality(')
       ? `LowCardinality(Nullable(${base.slice('LowCardinality('.length, -1)}))`
       : `Nullable(${base})`;
-    return {column: notNull ? base : nullable, encode: mapping.encode, input: inputOf(mapping, notNull), pgText, chText};
+    return {
+      column: notNull ? base : nullable,
+      encode: mapping.encode,
+      input: inputOf(mapping, notNull),
+      pgText,
+      chText,
+    };
   }
   const element = base.replace(/^LowCardinality\((.*)\)$/, '$1');
   const arrayOf = `Array(Nullable(${element}))`;

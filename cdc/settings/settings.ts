@@ -1,0 +1,207 @@
+import {readFileSync} from 'node:fs';
+import {parseEnv} from 'node:util';
+import {z} from 'zod';
+import {PipelineError} from '../failures.ts';
+
+const list = (fallback: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform(text =>
+      text
+        .split(',')
+        .map(part => part.trim())
+        .filter(part => part !== ''),
+    );
+const whole = (min: number, max: number, fallback: number) =>
+  z.coerce.number().int().min(min).max(max).default(fallback);
+const flag = z
+  .enum(['true', 'false'])
+  .default('false')
+  .transform(text => text === 'true');
+const name = (fallback: string) =>
+  z
+    .string()
+    .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'lower-case letters, digits and _, 63 at most')
+    .default(fallback);
+const file = (what: string) => z.string().optional().describe(`file: ${what}`);
+const MiB = 1 << 20;
+
+/**
+ * Every setting: parsing, default, help text and docs come from this one table. `secret` ones are never printed, and
+ * may come from a file whose name is in NAME_FILE.
+ */
+export const ROWS = {
+  FRESHET_PG_URL: z
+    .url({protocol: /^postgres(ql)?$/, error: 'postgres://user:password@host:5432/database'})
+    .describe('source database; the role needs REPLICATION and SELECT (secret)'),
+  FRESHET_PG_PASSWORD: z.string().optional().describe('password of that role, where not in the URL (secret)'),
+  FRESHET_PG_TLS: z
+    .enum(['off', 'require', 'verify'])
+    .default('off')
+    .describe('TLS to PostgreSQL: off, require (encrypt only), verify'),
+  FRESHET_PG_TLS_CA: file('CA certificate that PostgreSQL must show'),
+  FRESHET_PG_TLS_CERT: file('client certificate for PostgreSQL'),
+  FRESHET_PG_TLS_KEY: file('key of that certificate'),
+  FRESHET_SLOT: name('freshet').describe('replication slot; one for each pipeline'),
+  FRESHET_PUBLICATION: name('freshet').describe('publication; created where missing and permitted'),
+  FRESHET_TABLES_INCLUDE: list('public.*').describe(
+    'tables to capture: patterns of schema.table, comma-separated',
+  ),
+  FRESHET_TABLES_EXCLUDE: list('').describe('tables to leave out, the same way'),
+
+  FRESHET_TRANSPORT: z
+    .enum(['kafka', 'direct'])
+    .default('kafka')
+    .describe('kafka, or direct (capture and sink in one process, no Kafka)'),
+  FRESHET_KAFKA_BROKERS: list('').describe('brokers, host:port, comma-separated'),
+  FRESHET_KAFKA_TLS: flag.describe('TLS to Kafka'),
+  FRESHET_KAFKA_TLS_CA: file('CA certificate that the brokers must show'),
+  FRESHET_KAFKA_TLS_CERT: file('client certificate for Kafka'),
+  FRESHET_KAFKA_TLS_KEY: file('key of that certificate'),
+  FRESHET_KAFKA_SASL_MECHANISM: z
+    .enum(['none', 'plain', 'scram-sha-256', 'scram-sha-512'])
+    .default('none')
+    .describe('SASL mechanism'),
+  FRESHET_KAFKA_SASL_USERNAME: z.string().optional().describe('SASL user'),
+  FRESHET_KAFKA_SASL_PASSWORD: z.string().optional().describe('SASL password (secret)'),
+  FRESHET_TOPIC_PREFIX: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,100}$/)
+    .default('freshet')
+    .describe('topics are PREFIX.schema.table'),
+  FRESHET_TOPIC_PARTITIONS: whole(1, 1000, 4).describe('partitions of a topic that is created'),
+  FRESHET_TOPIC_REPLICATION: whole(1, 10, 1).describe('replication factor of a topic that is created'),
+  FRESHET_TOPIC_RETENTION_HOURS: whole(1, 24 * 365, 7 * 24).describe(
+    'how long a created topic keeps messages',
+  ),
+  FRESHET_MESSAGE_MAX_BYTES: whole(MiB, 1024 * MiB, 64 * MiB).describe(
+    'largest message; topics are created with it',
+  ),
+  FRESHET_CONSUMER_GROUP: z
+    .string()
+    .default('')
+    .describe('consumer group of the sinks; PREFIX-sink by default'),
+
+  FRESHET_CLICKHOUSE_URL: z
+    .url({protocol: /^https?$/, error: 'http://host:8123'})
+    .default('http://127.0.0.1:8123')
+    .describe('target server, HTTP interface'),
+  FRESHET_CLICKHOUSE_USER: z
+    .string()
+    .default('default')
+    .describe('user that may create and write the two databases'),
+  FRESHET_CLICKHOUSE_PASSWORD: z.string().default('').describe('password of that user (secret)'),
+  FRESHET_CLICKHOUSE_TLS_CA: file('CA certificate that ClickHouse must show, with an https URL'),
+  FRESHET_CLICKHOUSE_TLS_CERT: file('client certificate for ClickHouse'),
+  FRESHET_CLICKHOUSE_TLS_KEY: file('key of that certificate'),
+  FRESHET_CLICKHOUSE_DATABASE: name('cdc').describe('database of the target tables'),
+  FRESHET_ANALYTICS_DATABASE: name('ecommerce_analytics').describe('database of the views that people read'),
+  FRESHET_ANALYTICS_SCHEMA: z
+    .string()
+    .default('public')
+    .describe('tables of this schema have views without a schema prefix'),
+  FRESHET_CLICKHOUSE_FSYNC: flag.describe(
+    'ClickHouse fsyncs every insert: a power cut loses nothing that was acknowledged',
+  ),
+
+  FRESHET_SNAPSHOT_WORKERS: whole(1, 32, 2).describe('tables read at the same time in a snapshot'),
+  FRESHET_BATCH_BYTES: whole(65_536, 256 * MiB, 8 * MiB).describe(
+    'bytes a batch to Kafka and an insert into ClickHouse hold at most, but for one large row',
+  ),
+  FRESHET_FLUSH_MS: whole(10, 60_000, 300).describe('a table is inserted into this often at most'),
+  FRESHET_BUFFER_BYTES: whole(MiB, 4096 * MiB, 64 * MiB).describe(
+    'bytes waiting in each stage before it slows the one before it',
+  ),
+  FRESHET_HTTP_PORT: whole(0, 65_535, 0).describe('port of /health, /metrics and the status page; 0 is none'),
+  FRESHET_LOG_LEVEL: z
+    .enum(['debug', 'info', 'warn', 'error'])
+    .default('info')
+    .describe('least important line that is logged'),
+} as const;
+
+const Settings = z
+  .object(ROWS)
+  .refine(s => s.FRESHET_TRANSPORT === 'direct' || s.FRESHET_KAFKA_BROKERS.length > 0, {
+    path: ['FRESHET_KAFKA_BROKERS'],
+    error: 'needed with FRESHET_TRANSPORT=kafka (or set FRESHET_TRANSPORT=direct)',
+  })
+  .refine(s => s.FRESHET_KAFKA_SASL_MECHANISM === 'none' || s.FRESHET_KAFKA_SASL_USERNAME !== undefined, {
+    path: ['FRESHET_KAFKA_SASL_USERNAME'],
+    error: 'needed with FRESHET_KAFKA_SASL_MECHANISM',
+  })
+  .refine(s => s.FRESHET_CLICKHOUSE_DATABASE !== s.FRESHET_ANALYTICS_DATABASE, {
+    path: ['FRESHET_ANALYTICS_DATABASE'],
+    error: 'must be another database than FRESHET_CLICKHOUSE_DATABASE',
+  })
+  .transform(s => ({
+    ...s,
+    FRESHET_CONSUMER_GROUP: s.FRESHET_CONSUMER_GROUP || `${s.FRESHET_TOPIC_PREFIX}-sink`,
+  }));
+export type Settings = z.infer<typeof Settings>;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Read by the local stack, the tests and the failpoints; they are not settings of the pipeline. */
+const OTHERS = /^FRESHET_(CONFIG|FAILPOINT|STACK_\w+|TEST_\w+)$/;
+
+/**
+ * Settings from the environment over those of the file that FRESHET_CONFIG names (lines of NAME=value). Throws
+ * `settings.invalid` with every name that is unknown, bad or missing, and what would be right; values are not printed.
+ */
+export function loadSettings(environment: Environment): Settings {
+  const path = environment.FRESHET_CONFIG;
+  const given: Record<string, string | undefined> = {...(path ? parseEnv(read('FRESHET_CONFIG', path)) : {})};
+  for (const [name, value] of Object.entries(environment)) {
+    if (name.startsWith('FRESHET_') && !OTHERS.test(name) && value !== undefined) given[name] = value;
+  }
+  const problems: string[] = [];
+  for (const [name, value] of Object.entries(given)) {
+    const plain = name.replace(/_FILE$/, '');
+    if (name.endsWith('_FILE') && isSecret(plain) && value !== undefined) {
+      given[plain] = read(name, value).trimEnd();
+      delete given[name];
+    } else if (!(name in ROWS)) problems.push(`${name}: no such setting${nearest(name)}`);
+  }
+  const parsed = Settings.safeParse(given);
+  for (const issue of parsed.error?.issues ?? []) {
+    problems.push(`${issue.path.join('.')}: ${issue.message}`);
+  }
+  if (problems.length > 0 || !parsed.success)
+    throw new PipelineError('settings.invalid', problems.join('\n'));
+  return parsed.data;
+}
+
+const isSecret = (name: string): boolean =>
+  name in ROWS && (ROWS[name as keyof typeof ROWS].description ?? '').includes('(secret)');
+
+function read(setting: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new PipelineError('settings.invalid', `${setting}: cannot read ${path}`, {cause: error});
+  }
+}
+
+/** A likely meant name: the one that shares the longest beginning. */
+function nearest(name: string): string {
+  const shared = (other: string): number => {
+    const differs = [...other].findIndex((letter, i) => letter !== name[i]);
+    return differs < 0 ? other.length : differs;
+  };
+  const best = Object.keys(ROWS).reduce((a, b) => (shared(b) > shared(a) ? b : a));
+  return shared(best) > 'FRESHET_'.length ? ` (did you mean ${best}?)` : '';
+}
+
+/** The table as text: for --help and docs/settings.md. */
+export function settingsHelp(): {name: string; fallback: string; text: string}[] {
+  return Object.entries(ROWS).map(([name, row]) => {
+    const parsed = row.safeParse(undefined);
+    const value = parsed.success ? parsed.data : undefined;
+    const fallback = parsed.success
+      ? Array.isArray(value)
+        ? value.join(',')
+        : String(value ?? '')
+      : 'required';
+    return {name, fallback, text: row.description ?? ''};
+  });
+}
