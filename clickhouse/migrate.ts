@@ -1,0 +1,160 @@
+import {type ClickHouseClient, ClickHouseError} from '@clickhouse/client';
+import {PipelineError} from '../cdc/failures.ts';
+import {
+  type MigrationFile,
+  type Names,
+  quoteName,
+  quoteText,
+  readMigrationFiles,
+  statementsOf,
+} from './migration-files.ts';
+import {createHistory, readSchemaState, recordApplied, type SchemaState} from './migration-history.ts';
+import {takeMigrationLock} from './migration-lock.ts';
+
+export interface MigrateOptions {
+  client: ClickHouseClient;
+  databases: {cdc: string; analytics: string};
+  /** Name after ON CLUSTER; history and lock stay with the node (or replicated database) of `client`. */
+  onCluster?: string;
+  log?: (line: string) => void;
+  /** Default: the files of this release. */
+  files?: readonly MigrationFile[];
+}
+
+export interface Waiting {
+  file: string;
+  /** 'orders' where the table is missing, 'orders.country' where only a column is. */
+  missing: string[];
+}
+
+export interface MigrationPlan {
+  present: string[];
+  ready: MigrationFile[];
+  waiting: Waiting[];
+  /** Applied, and edited since. */
+  changed: string[];
+}
+
+/**
+ * Applies everything whose requirements exist, and points each stable name at its highest applied version.
+ * Says what was applied, what was there, and what waits for which tables. Safe to run twice and at once; three
+ * small queries when there is nothing to do.
+ *
+ * Throws PipelineError 'ch.migration_changed' when an applied file was edited (nothing is applied then),
+ * 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
+ * at work for a minute. The client's own errors (no connection) come through as they are.
+ */
+export async function migrate(
+  options: MigrateOptions,
+): Promise<{applied: string[]; present: string[]; waiting: Waiting[]}> {
+  const {client} = options;
+  const names = namesOf(options);
+  const files = options.files ?? readMigrationFiles();
+  const look = async () => refuseChanged(planMigration(files, await readSchemaState(client, names)));
+
+  const applied: string[] = [];
+  let plan = await look();
+  if (plan.ready.length > 0) {
+    await createHistory(client, names);
+    const lock = await takeMigrationLock(client, names);
+    try {
+      // One file's view can be what the next one waits for, so look again until nothing is ready.
+      for (plan = await look(); plan.ready.length > 0; plan = await look()) {
+        for (const file of plan.ready) {
+          await lock.alive();
+          await applyFile(options, names, file);
+          applied.push(file.path);
+        }
+      }
+    } finally {
+      // Where this fails too, the lock runs out by itself and the first error is the one to report.
+      await lock.release().catch(() => {});
+    }
+  }
+  return {applied, present: plan.present.filter(path => !applied.includes(path)), waiting: plan.waiting};
+}
+
+/** What `migrate` would do now; changes nothing and refuses nothing. */
+export async function migrationStatus(
+  options: MigrateOptions,
+): Promise<{present: string[]; ready: string[]; waiting: Waiting[]; changed: string[]}> {
+  const state = await readSchemaState(options.client, namesOf(options));
+  const plan = planMigration(options.files ?? readMigrationFiles(), state);
+  return {...plan, ready: plan.ready.map(file => file.path)};
+}
+
+const namesOf = ({databases, onCluster}: MigrateOptions): Names => ({...databases, cluster: onCluster});
+
+/** Sorts files by what the server has. Of each name only the highest version is made again when it vanished. */
+export function planMigration(files: readonly MigrationFile[], state: SchemaState): MigrationPlan {
+  const plan: MigrationPlan = {present: [], ready: [], waiting: [], changed: []};
+  for (const file of files) {
+    const recorded = state.history.get(file.path);
+    const missing = file.requires.flatMap(({name, columns}) => {
+      const found = state.relations.get(name);
+      return found ? columns.filter(column => !found.has(column)).map(column => `${name}.${column}`) : [name];
+    });
+    if (recorded !== undefined && recorded !== file.sha256) plan.changed.push(file.path);
+    else if (recorded !== undefined && isInPlace(file, state)) plan.present.push(file.path);
+    else if (missing.length > 0) plan.waiting.push({file: file.path, missing});
+    else plan.ready.push(file);
+  }
+  return plan;
+}
+
+function isInPlace(file: MigrationFile, state: SchemaState): boolean {
+  if (highestApplied(file, state) > file.version) return true;
+  return (
+    state.relations.has(file.object) && (file.kind === 'table' || state.shows.get(file.name) === file.object)
+  );
+}
+
+/** Counts versions of other releases too: an older release must not turn a stable name back. */
+function highestApplied(file: MigrationFile, state: SchemaState): number {
+  const pattern = new RegExp(`^\\w+/${file.name}\\.v(\\d+)\\.sql$`);
+  return Math.max(0, ...[...state.history.keys()].map(path => Number(pattern.exec(path)?.[1] ?? 0)));
+}
+
+function refuseChanged(plan: MigrationPlan): MigrationPlan {
+  if (plan.changed.length === 0) return plan;
+  const files = plan.changed.join(', ');
+  throw new PipelineError('ch.migration_changed', `${files} was edited after it had been applied`);
+}
+
+async function applyFile(options: MigrateOptions, names: Names, file: MigrationFile): Promise<void> {
+  const {client, log} = options;
+  try {
+    for (const query of statementsOf(file.text, names)) await client.command({query});
+    if (file.kind === 'view') await pointStableName(client, names, file);
+    await recordApplied(client, names, file);
+  } catch (error) {
+    if (!(error instanceof ClickHouseError)) throw error;
+    throw new PipelineError('ch.migration_failed', `${file.path}: ${error.message}`, {cause: error});
+  }
+  log?.(`applied ${file.path}: ${file.what}`);
+}
+
+/** Makes `<name>` show this version unless a higher one was applied. Replacing a view fails no reader. */
+async function pointStableName(client: ClickHouseClient, names: Names, file: MigrationFile): Promise<void> {
+  if (highestApplied(file, await readSchemaState(client, names)) > file.version) return;
+  const described = await client.query({
+    query: `SELECT name, type, comment, (SELECT comment FROM system.tables
+        WHERE database = {database: String} AND name = {object: String}) AS view_comment
+      FROM system.columns WHERE database = {database: String} AND table = {object: String} ORDER BY position`,
+    query_params: {database: names.analytics, object: file.object},
+    format: 'JSONEachRow',
+  });
+  const columns = await described.json<{name: string; type: string; comment: string; view_comment: string}>();
+  // Columns are spelled out, because a view over * has no comments of its own.
+  const list = columns.map(
+    ({name, type, comment}) => `${quoteName(name)} ${type} COMMENT ${quoteText(comment)}`,
+  );
+  const database = quoteName(names.analytics);
+  const statements = statementsOf(
+    `CREATE OR REPLACE VIEW ${database}.${quoteName(file.name)} {on_cluster} (${list.join(', ')})
+     SQL SECURITY DEFINER AS SELECT * FROM ${database}.${quoteName(file.object)}
+     COMMENT ${quoteText(columns[0]?.view_comment ?? '')}`,
+    names,
+  );
+  for (const query of statements) await client.command({query});
+}

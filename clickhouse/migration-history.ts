@@ -1,0 +1,71 @@
+import type {ClickHouseClient} from '@clickhouse/client';
+import {type MigrationFile, type Names, quoteName, statementsOf} from './migration-files.ts';
+
+const HISTORY_TABLE = `
+CREATE DATABASE IF NOT EXISTS {cdc} {on_cluster};
+CREATE DATABASE IF NOT EXISTS {analytics} {on_cluster};
+CREATE TABLE IF NOT EXISTS {cdc}._migrations {on_cluster} (
+  file String,
+  sha256 String,
+  applied_by String DEFAULT currentUser(),
+  applied_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(applied_at) ORDER BY file
+COMMENT 'SQL files that were applied; read with FINAL';
+`;
+
+/** What the server has. */
+export interface SchemaState {
+  /** Path of each applied file → its checksum. */
+  history: ReadonlyMap<string, string>;
+  /** Tables and views with their columns: names that begin with `_` from `cdc`, others from `analytics`. */
+  relations: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Views of `analytics` → the last word of their query, which for a stable name is the version it shows. */
+  shows: ReadonlyMap<string, string>;
+}
+
+/** Makes the two databases and the history. Each statement may run again, and in two runners at once. */
+export async function createHistory(client: ClickHouseClient, names: Names): Promise<void> {
+  for (const query of statementsOf(HISTORY_TABLE, names)) await client.command({query});
+}
+
+export async function recordApplied(
+  client: ClickHouseClient,
+  names: Names,
+  file: MigrationFile,
+): Promise<void> {
+  await client.insert({
+    table: `${quoteName(names.cdc)}._migrations`,
+    values: [{file: file.path, sha256: file.sha256}],
+    columns: ['file', 'sha256'],
+    format: 'JSONEachRow',
+    clickhouse_settings: {async_insert: 0},
+  });
+}
+
+/** Three small queries; an empty history when there is none yet. */
+export async function readSchemaState(client: ClickHouseClient, names: Names): Promise<SchemaState> {
+  const rows = async <T>(query: string): Promise<T[]> => {
+    const query_params = {cdc: names.cdc, analytics: names.analytics};
+    return await (await client.query({query, query_params, format: 'JSONEachRow'})).json<T>();
+  };
+  const [relations, views] = await Promise.all([
+    rows<{table: string; columns: string[]}>(
+      `SELECT table, groupArray(name) AS columns FROM system.columns
+       WHERE database = if(startsWith(table, '_'), {cdc: String}, {analytics: String}) GROUP BY table`,
+    ),
+    rows<{name: string; shows: string}>(
+      `SELECT name, extract(as_select, '(\\\\w+)\`?$') AS shows FROM system.tables
+       WHERE database = {analytics: String} AND engine = 'View'`,
+    ),
+  ]);
+  const history = relations.some(({table}) => table === '_migrations')
+    ? await rows<{file: string; sha256: string}>(
+        `SELECT file, sha256 FROM ${quoteName(names.cdc)}._migrations FINAL`,
+      )
+    : [];
+  return {
+    history: new Map(history.map(row => [row.file, row.sha256])),
+    relations: new Map(relations.map(row => [row.table, new Set(row.columns)])),
+    shows: new Map(views.map(row => [row.name, row.shows])),
+  };
+}
