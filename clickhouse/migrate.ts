@@ -58,20 +58,18 @@ export async function migrate(
     await createHistory(client, names);
     const lock = await takeMigrationLock(client, names);
     try {
-      // One file's view can be what the next one waits for, so look again until nothing is ready.
-      for (plan = await look(); plan.ready.length > 0; plan = await look()) {
-        for (const file of plan.ready) {
-          await lock.alive();
-          await applyFile(options, names, file);
-          applied.push(file.path);
-        }
+      plan = await look(); // Another runner may have been quicker.
+      for (const file of plan.ready) {
+        await lock.alive();
+        await applyFile(options, names, file);
+        applied.push(file.path);
       }
     } finally {
       // Where this fails too, the lock runs out by itself and the first error is the one to report.
       await lock.release().catch(() => {});
     }
   }
-  return {applied, present: plan.present.filter(path => !applied.includes(path)), waiting: plan.waiting};
+  return {applied, present: plan.present, waiting: plan.waiting};
 }
 
 /** What `migrate` would do now; changes nothing and refuses nothing. */
@@ -85,19 +83,32 @@ export async function migrationStatus(
 
 const namesOf = ({databases, onCluster}: MigrateOptions): Names => ({...databases, cluster: onCluster});
 
-/** Sorts files by what the server has. Of each name only the highest version is made again when it vanished. */
+/**
+ * Sorts files, which come in the order of their requirements, by what the server has. Of each name only the
+ * highest version is made again when it vanished.
+ */
 export function planMigration(files: readonly MigrationFile[], state: SchemaState): MigrationPlan {
   const plan: MigrationPlan = {present: [], ready: [], waiting: [], changed: []};
+  const coming = new Set<string>();
+  const blocked = new Map<string, string[]>();
   for (const file of files) {
     const recorded = state.history.get(file.path);
     const missing = file.requires.flatMap(({name, columns}) => {
       const found = state.relations.get(name);
-      return found ? columns.filter(column => !found.has(column)).map(column => `${name}.${column}`) : [name];
+      if (found) return columns.filter(column => !found.has(column)).map(column => `${name}.${column}`);
+      return coming.has(name) ? [] : (blocked.get(name) ?? [name]);
     });
-    if (recorded !== undefined && recorded !== file.sha256) plan.changed.push(file.path);
-    else if (recorded !== undefined && isInPlace(file, state)) plan.present.push(file.path);
-    else if (missing.length > 0) plan.waiting.push({file: file.path, missing});
-    else plan.ready.push(file);
+    if (recorded !== undefined && recorded !== file.sha256) {
+      plan.changed.push(file.path);
+    } else if (recorded !== undefined && isInPlace(file, state)) {
+      plan.present.push(file.path);
+    } else if (missing.length > 0) {
+      blocked.set(file.object, missing);
+      plan.waiting.push({file: file.path, missing: [...new Set(missing)]});
+    } else {
+      coming.add(file.object);
+      plan.ready.push(file);
+    }
   }
   return plan;
 }

@@ -28,20 +28,27 @@ export interface MigrationFile {
 
 const FOLDERS = {tables: 'table', views: 'view'} as const;
 
-/** All versioned files, tables first, each name's versions in order. Throws when a header is missing. */
+/** All versioned files, each after the ones that it requires. Throws when a header is missing. */
 export function readMigrationFiles(root: URL = new URL('./', import.meta.url)): MigrationFile[] {
-  return Object.entries(FOLDERS).flatMap(([folder, kind]) =>
+  const files = Object.entries(FOLDERS).flatMap(([folder, kind]) =>
     readdirSync(new URL(`${folder}/`, root))
       .filter(name => name.endsWith('.sql'))
-      .map(name =>
-        parseMigrationFile(
-          kind,
-          `${folder}/${name}`,
-          readFileSync(new URL(`${folder}/${name}`, root), 'utf8'),
-        ),
-      )
-      .sort((a, b) => (a.name === b.name ? a.version - b.version : a.name < b.name ? -1 : 1)),
+      .map(name => `${folder}/${name}`)
+      .map(path => parseMigrationFile(kind, path, readFileSync(new URL(path, root), 'utf8'))),
   );
+  return orderByRequirement(files);
+}
+
+/** Versions of one name in order, and each file after those whose objects it requires. */
+export function orderByRequirement(files: readonly MigrationFile[]): MigrationFile[] {
+  const ordered = new Set<MigrationFile>();
+  const add = (file: MigrationFile): void => {
+    if (ordered.has(file)) return;
+    for (const {name} of file.requires) files.filter(other => other.object === name).forEach(add);
+    ordered.add(file);
+  };
+  [...files].sort((a, b) => a.version - b.version || (a.path < b.path ? -1 : 1)).forEach(add);
+  return [...ordered];
 }
 
 /**

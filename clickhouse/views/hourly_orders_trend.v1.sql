@@ -1,0 +1,43 @@
+-- version: 1
+-- what: the last 24 hours by the hour, without gaps
+-- requires: sales_facts_v1
+-- changed: first version
+CREATE OR REPLACE VIEW {analytics}.hourly_orders_trend_v1 {on_cluster} (
+  hour DateTime('UTC') COMMENT 'UTC hour; the last one is still running',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  customers UInt64 COMMENT 'known customers with a sales order in this hour'
+) SQL SECURITY DEFINER AS
+WITH toStartOfHour(now('UTC')) AS this_hour
+SELECT
+  hours.hour AS hour,
+  ifNull(sales.orders, 0) AS orders,
+  ifNull(sales.sales_orders, 0) AS sales_orders,
+  ifNull(sales.cancelled_orders, 0) AS cancelled_orders,
+  ifNull(sales.return_orders, 0) AS return_orders,
+  ifNull(sales.lines, 0) AS lines,
+  ifNull(sales.revenue, 0) AS revenue,
+  round(toDecimal128(revenue, 6) / nullIf(sales_orders, 0), 3) AS average_order_value,
+  ifNull(sales.customers, 0) AS customers
+FROM (SELECT this_hour - INTERVAL number HOUR AS hour FROM numbers(24)) AS hours
+LEFT JOIN (
+  SELECT
+    toStartOfHour(at) AS hour,
+    sum(facts.orders) AS orders,
+    sum(facts.sales_orders) AS sales_orders,
+    sum(facts.cancelled_orders) AS cancelled_orders,
+    sum(facts.return_orders) AS return_orders,
+    sum(facts.lines) AS lines,
+    sum(facts.revenue) AS revenue,
+    uniqExactIf(facts.customer_id, facts.sales_orders = 1) AS customers
+  FROM {analytics}.sales_facts_v1 AS facts
+  WHERE at >= this_hour - INTERVAL 23 HOUR
+  GROUP BY hour
+) AS sales ON sales.hour = hours.hour
+ORDER BY hour
+COMMENT 'The current UTC hour and the 23 before it; hours without orders are zeros';
