@@ -1,13 +1,19 @@
 import {PipelineError} from '../failures.ts';
 import * as encode from './encode.ts';
 
+export interface WireForm {
+  readonly type: string;
+  readonly expr: (read: string) => string;
+  readonly back: (stored: string) => string;
+}
+
 /** How one PostgreSQL type lives in ClickHouse. SQL functions take a quoted column name or an expression. */
 export interface TypeMapping {
   /** The ClickHouse type, without NULL-ability; `modifier` is PostgreSQL's `atttypmod`. */
   readonly ch: string | ((modifier: number) => string);
   readonly encode: encode.Encoder;
-  /** Where the wire holds something else than the column: the type read, and the way from it. */
-  readonly input?: {readonly type: string; readonly expr: (read: string) => string};
+  /** Where the wire holds something else than the column: the type read, the way from it, and back to it. */
+  readonly input?: WireForm;
   /** The value's text in PostgreSQL and in ClickHouse for `verify`; NULL where ClickHouse cannot hold the value. */
   readonly pgText?: (value: string) => string;
   readonly chText?: (value: string) => string;
@@ -118,7 +124,7 @@ export const TYPES: Readonly<Record<string, TypeMapping>> = {
   bytea: {
     ch: 'String',
     encode: encode.bytea,
-    input: {type: 'String', expr: read => `base64Decode(${read})`},
+    input: {type: 'String', expr: read => `base64Decode(${read})`, back: stored => `base64Encode(${stored})`},
     pgText: value => `encode(${value}, 'hex')`,
     chText: value => `lower(hex(${value}))`,
     samples: ['', '\\x00', '\\x3031ff7f', '\\xdeadbeef'],
@@ -195,7 +201,7 @@ export interface ColumnType {
   readonly column: string;
   readonly encode: encode.Encoder;
   /** Undefined where ClickHouse reads the wire's value straight into the column. */
-  readonly input: {readonly type: string; readonly expr: (read: string) => string} | undefined;
+  readonly input: WireForm | undefined;
   readonly pgText: (value: string) => string;
   readonly chText: (value: string) => string;
 }
@@ -242,20 +248,28 @@ export function columnType(type: PgType, notNull: boolean): ColumnType {
   return {
     column: notNull ? arrayOf : `Variant(${arrayOf})`,
     encode: encode.array(mapping.encode, type.delimiter),
-    input: mapping.input && {
-      type: notNull ? 'Array(Nullable(String))' : 'Variant(Array(Nullable(String)))',
-      expr: value =>
-        notNull
-          ? `arrayMap(e -> ${mapping.input!.expr('e')}, ${value})`
-          : `if(isNull(${value}), NULL, arrayMap(e -> ${mapping.input!.expr('e')}, variantElement(${value}, 'Array(Nullable(String))')))::Variant(${arrayOf})`,
-    },
+    input: mapping.input && arrayWireForm(mapping.input, notNull, arrayOf),
     pgText: value =>
       `(SELECT coalesce(string_agg(${pgFramed(pgText('e'))}, ',' ORDER BY o), '') FROM unnest(${value}) WITH ORDINALITY AS u(e, o))`,
     chText: value => `arrayStringConcat(arrayMap(e -> ${chFramed(chText('e'))}, ${read(value)}), ',')`,
   };
 }
 
-function inputOf(mapping: TypeMapping, notNull: boolean): ColumnType['input'] {
-  if (!mapping.input) return undefined;
-  return {type: notNull ? mapping.input.type : `Nullable(${mapping.input.type})`, expr: mapping.input.expr};
+function inputOf(mapping: TypeMapping, notNull: boolean): WireForm | undefined {
+  if (!mapping.input || notNull) return mapping.input;
+  return {...mapping.input, type: `Nullable(${mapping.input.type})`};
+}
+
+function arrayWireForm(element: WireForm, notNull: boolean, stored: string): WireForm {
+  const wire = `Array(Nullable(${element.type}))`;
+  const map = (to: (value: string) => string, value: string): string => `arrayMap(e -> ${to('e')}, ${value})`;
+  if (notNull)
+    return {type: wire, expr: read => map(element.expr, read), back: value => map(element.back, value)};
+  const through = (to: (value: string) => string, from: string, into: string) => (value: string) =>
+    `if(isNull(${value}), NULL, CAST(${map(to, `variantElement(${value}, '${from}')`)}, 'Variant(${into})'))`;
+  return {
+    type: `Variant(${wire})`,
+    expr: through(element.expr, wire, stored),
+    back: through(element.back, stored, wire),
+  };
 }

@@ -1,0 +1,48 @@
+import kafkajs, {type Kafka, type KafkaConfig, type SASLOptions} from 'kafkajs';
+import {type FailureCode, PipelineError} from '../failures.ts';
+import type {Log} from '../observe/log.ts';
+import type {Settings} from '../settings/settings.ts';
+import {tlsFiles} from '../source/postgres.ts';
+
+/** The only place, with the two adapters beside it, that knows kafkajs. */
+export function kafkaClient(settings: Settings, log: Log): Kafka {
+  const config: KafkaConfig = {
+    clientId: `freshet-${settings.FRESHET_TOPIC_PREFIX}`,
+    brokers: [...settings.FRESHET_KAFKA_BROKERS],
+    connectionTimeout: 10_000,
+    requestTimeout: 30_000,
+    // Short: the pipeline's own supervisor waits longer, and says so.
+    retry: {retries: 5, initialRetryTime: 100, maxRetryTime: 5_000},
+    logLevel: kafkajs.logLevel.WARN,
+    // Its words at start-up (coordinators load) and on every reconnect are noise; what matters is thrown.
+    logCreator: () => entry => log.debug({kafka: entry.namespace}, entry.log.message),
+  };
+  if (settings.FRESHET_KAFKA_TLS) config.ssl = tlsFiles(settings, 'KAFKA');
+  const mechanism = settings.FRESHET_KAFKA_SASL_MECHANISM;
+  if (mechanism !== 'none') {
+    const username = settings.FRESHET_KAFKA_SASL_USERNAME ?? '';
+    config.sasl = {mechanism, username, password: settings.FRESHET_KAFKA_SASL_PASSWORD ?? ''} as SASLOptions;
+  }
+  return new kafkajs.Kafka(config);
+}
+
+/** Kafka's protocol errors by name (kafkajs' `type`), then by kafkajs' own class names. */
+const CODES: Readonly<Record<string, FailureCode>> = {
+  MESSAGE_TOO_LARGE: 'kafka.message_too_large',
+  RECORD_LIST_TOO_LARGE: 'kafka.message_too_large',
+  OFFSET_OUT_OF_RANGE: 'kafka.offsets_lost',
+  TOPIC_AUTHORIZATION_FAILED: 'kafka.auth',
+  GROUP_AUTHORIZATION_FAILED: 'kafka.auth',
+  CLUSTER_AUTHORIZATION_FAILED: 'kafka.auth',
+  SASL_AUTHENTICATION_FAILED: 'kafka.auth',
+  KafkaJSSASLAuthenticationError: 'kafka.auth',
+};
+
+/** What is not known here is taken for an outage: capture and sink go on from what is durable. */
+export function asKafkaError(error: unknown): PipelineError {
+  if (error instanceof PipelineError) return error;
+  let root = error as {cause?: unknown; type?: string; name?: string; message?: string};
+  while (root.cause instanceof Error) root = root.cause as typeof root;
+  const code = CODES[root.type ?? ''] ?? CODES[root.name ?? ''] ?? 'kafka.unavailable';
+  return new PipelineError(code, `Kafka: ${root.message ?? String(error)}`, {cause: error});
+}

@@ -1,0 +1,74 @@
+import type {TableSchema} from '../source/table-schema.ts';
+
+/**
+ * Facts beside the envelope, so that the sink need not parse it. They are ours; who reads Debezium topics can ignore
+ * them.
+ */
+export const HEADER = {
+  /** The technical columns as the rest of a JSON object: `"_version":"…","_is_deleted":0,"_commit_ts":…}`. */
+  row: 'freshet.row',
+  /** `TableSchema.id` that the row was written with. */
+  schema: 'freshet.schema',
+  /** JSON array: columns whose unchanged TOAST value PostgreSQL did not send. */
+  unchanged: 'freshet.unchanged',
+  /** With `unchanged`: the key as PostgreSQL's text, to ask PostgreSQL by. */
+  key: 'freshet.key',
+  /** The row had another key before, so what ClickHouse knows under this key is not its past. */
+  moved: 'freshet.moved',
+  /** JSON array of {column, reason}: values ClickHouse cannot hold. */
+  rejects: 'freshet.rejects',
+  /** A control message: rows of the table below this version are gone (TRUNCATE, or the end of a resync). */
+  horizon: 'freshet.horizon',
+} as const;
+
+export type Headers = Readonly<Record<string, Buffer | string>>;
+
+/** A record on its way into a topic. */
+export interface OutMessage {
+  readonly table: TableSchema;
+  readonly partition: number;
+  readonly key: Buffer | null;
+  readonly value: Buffer;
+  readonly headers: Headers;
+}
+
+/** A record as it came out of a topic. `offset` rises by one within (table, partition). */
+export interface InMessage {
+  readonly offset: bigint;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: Readonly<Record<string, Buffer | undefined>>;
+}
+
+/** Messages of one partition of one table's topic, in order. */
+export interface Delivery {
+  /** 'schema.table' */
+  readonly table: string;
+  readonly partition: number;
+  readonly messages: readonly InMessage[];
+}
+
+/** For each table ('schema.table'): partition → offset behind the last message. */
+export type Ends = Readonly<Record<string, Readonly<Record<number, string>>>>;
+
+/** Kafka's own partitioner (murmur2 as its Java clients compute it), so that any producer's keys agree with ours. */
+export function partitionOf(key: Buffer, partitions: number): number {
+  return (murmur2(key) & 0x7fffffff) % partitions;
+}
+
+const M = 0x5bd1e995;
+export function murmur2(data: Buffer): number {
+  let h = 0x9747b28c ^ data.length;
+  let at = 0;
+  for (; at + 4 <= data.length; at += 4) {
+    let k = Math.imul(data.readInt32LE(at), M);
+    k ^= k >>> 24;
+    h = Math.imul(h, M) ^ Math.imul(k, M);
+  }
+  const rest = data.length - at;
+  if (rest > 2) h ^= data[at + 2]! << 16;
+  if (rest > 1) h ^= data[at + 1]! << 8;
+  if (rest > 0) h = Math.imul(h ^ data[at]!, M);
+  h = Math.imul(h ^ (h >>> 13), M);
+  return h ^ (h >>> 15);
+}

@@ -1,0 +1,74 @@
+import {Counter, Gauge, Histogram, Registry} from 'prom-client';
+
+/** All metrics of the process, each with how to read it. /metrics serves them. */
+export const registry = new Registry();
+const registers = [registry];
+
+export const metrics = {
+  changes: new Counter({
+    name: 'freshet_changes_total',
+    help: 'Row changes decoded from the slot',
+    labelNames: ['table'],
+    registers,
+  }),
+  snapshotRows: new Counter({
+    name: 'freshet_snapshot_rows_total',
+    help: 'Rows read by snapshots',
+    labelNames: ['table'],
+    registers,
+  }),
+  transactions: new Counter({
+    name: 'freshet_transactions_total',
+    help: 'Transactions whose changes are durable',
+    registers,
+  }),
+  publishSeconds: new Histogram({
+    name: 'freshet_publish_seconds',
+    help: 'Time until a batch was durable in the transport',
+    registers,
+  }),
+  captureBufferBytes: new Gauge({
+    name: 'freshet_capture_buffer_bytes',
+    help: 'Decoded bytes waiting for the transport; near FRESHET_BUFFER_BYTES the sink is the slow part',
+    registers,
+  }),
+  retainedBytes: new Gauge({
+    name: 'freshet_slot_retained_bytes',
+    help: 'WAL that PostgreSQL keeps for the slot; alarm before max_slot_wal_keep_size',
+    registers,
+  }),
+  rowsVisible: new Counter({
+    name: 'freshet_rows_visible_total',
+    help: 'Row images made visible in ClickHouse',
+    labelNames: ['table'],
+    registers,
+  }),
+  insertSeconds: new Histogram({
+    name: 'freshet_insert_seconds',
+    help: 'Time of one insert, retries included',
+    registers,
+  }),
+  sinkBufferBytes: new Gauge({
+    name: 'freshet_sink_buffer_bytes',
+    help: 'Bytes waiting for ClickHouse',
+    registers,
+  }),
+  lagSeconds: new Gauge({
+    name: 'freshet_lag_seconds',
+    help: 'Visible time minus commit time of the newest row of the last insert',
+    labelNames: ['table'],
+    registers,
+  }),
+  parked: new Gauge({
+    name: 'freshet_table_parked',
+    help: '1 where a table is set aside; `freshet status` says why',
+    labelNames: ['table'],
+    registers,
+  }),
+  restarts: new Counter({
+    name: 'freshet_restarts_total',
+    help: 'Restarts of a stage after a failure that is retried',
+    labelNames: ['stage'],
+    registers,
+  }),
+} as const;

@@ -1,0 +1,140 @@
+import {Readable} from 'node:stream';
+import {type ClickHouseClient, ClickHouseError, createClient} from '@clickhouse/client';
+import {z} from 'zod';
+import {type FailureCode, PipelineError} from '../failures.ts';
+import type {Settings} from '../settings/settings.ts';
+import {tlsFiles} from '../source/postgres.ts';
+
+export type {ClickHouseClient} from '@clickhouse/client';
+
+export function clickhouseClient(settings: Settings): ClickHouseClient {
+  const {ca, cert, key} = tlsFiles(settings, 'CLICKHOUSE');
+  return createClient({
+    url: settings.FRESHET_CLICKHOUSE_URL,
+    username: settings.FRESHET_CLICKHOUSE_USER,
+    password: settings.FRESHET_CLICKHOUSE_PASSWORD,
+    application: 'freshet',
+    request_timeout: 120_000,
+    max_open_connections: 16,
+    // Below ClickHouse's own 10 s (keep_alive_timeout), so that no request goes out on a connection it has closed.
+    keep_alive: {enabled: true, idle_socket_ttl: 2_500},
+    log: {level: 127}, // errors are thrown; the client's own log would tell them twice
+    ...(ca && (cert && key ? {tls: {ca_cert: ca, cert, key}} : {tls: {ca_cert: ca}})),
+    clickhouse_settings: {
+      // The engine of the local stack starts with asynchronous inserts; an insert must be visible when it returns.
+      async_insert: 0,
+      // Versions make a repeated block harmless; a deduplicated one could be dropped behind a horizon.
+      insert_deduplicate: 0,
+      // An unknown field, or NULL for a column that has none, is a mistake and must not become a default.
+      input_format_skip_unknown_fields: 0,
+      input_format_null_as_default: 0,
+      date_time_input_format: 'best_effort',
+      output_format_json_quote_64bit_integers: 1,
+      wait_end_of_query: 1,
+    },
+  });
+}
+
+/** An identifier in ClickHouse's SQL. */
+export const chName = (...parts: string[]): string =>
+  parts.map(part => `\`${part.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``).join('.');
+/** A text literal in ClickHouse's SQL. */
+export const chLiteral = (text: string): string =>
+  `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+
+/** Runs a statement that gives no rows. */
+export async function command(client: ClickHouseClient, query: string): Promise<void> {
+  try {
+    await client.command({query});
+  } catch (error) {
+    throw asTargetError(error);
+  }
+}
+
+/** Rows of a query, each parsed by the schema. */
+export async function rows<T>(
+  client: ClickHouseClient,
+  schema: z.ZodType<T>,
+  query: string,
+  params: Record<string, unknown> = {},
+): Promise<T[]> {
+  try {
+    const result = await client.query({query, format: 'JSONEachRow', query_params: params});
+    return z.array(schema).parse(await result.json());
+  } catch (error) {
+    throw asTargetError(error);
+  }
+}
+
+/** Sends rows of JSONEachRow as they are. `statement` ends before FORMAT. */
+export async function insertJson(client: ClickHouseClient, statement: string, json: Buffer): Promise<void> {
+  try {
+    const result = await client.exec({
+      query: `${statement} FORMAT JSONEachRow`,
+      values: Readable.from([json], {objectMode: false}),
+    });
+    for await (const _ of result.stream); // an answer that is not read keeps its connection
+  } catch (error) {
+    throw asTargetError(error);
+  }
+}
+
+/** Rows of one shape into a table of the pipeline's own. */
+export async function insertRows(
+  client: ClickHouseClient,
+  table: string,
+  values: readonly Record<string, unknown>[],
+): Promise<void> {
+  if (values.length === 0) return;
+  await insertJson(
+    client,
+    `INSERT INTO ${table}`,
+    Buffer.from(values.map(value => JSON.stringify(value)).join('\n')),
+  );
+}
+
+/** ClickHouse's error codes (system.errors) → failure. */
+const CODES: Readonly<Record<string, FailureCode>> = {
+  '159': 'ch.unavailable', // TIMEOUT_EXCEEDED
+  '164': 'ch.auth', // READONLY
+  '192': 'ch.auth', // UNKNOWN_USER
+  '193': 'ch.auth', // WRONG_PASSWORD
+  '194': 'ch.auth', // REQUIRED_PASSWORD
+  '202': 'ch.overloaded', // TOO_MANY_SIMULTANEOUS_QUERIES
+  '209': 'ch.unavailable', // SOCKET_TIMEOUT
+  '210': 'ch.unavailable', // NETWORK_ERROR
+  '236': 'ch.unavailable', // ABORTED
+  '241': 'ch.overloaded', // MEMORY_LIMIT_EXCEEDED
+  '242': 'ch.unavailable', // TABLE_IS_READ_ONLY
+  '243': 'ch.overloaded', // NOT_ENOUGH_SPACE
+  '252': 'ch.overloaded', // TOO_MANY_PARTS
+  '497': 'ch.auth', // ACCESS_DENIED
+  '516': 'ch.auth', // AUTHENTICATION_FAILED
+  '999': 'ch.unavailable', // KEEPER_EXCEPTION
+  '6': 'ch.rejected', // CANNOT_PARSE_TEXT
+  '26': 'ch.rejected', // CANNOT_PARSE_QUOTED_STRING
+  '27': 'ch.rejected', // CANNOT_PARSE_INPUT_ASSERTION_FAILED
+  '38': 'ch.rejected', // CANNOT_PARSE_DATE
+  '41': 'ch.rejected', // CANNOT_PARSE_DATETIME
+  '69': 'ch.rejected', // ARGUMENT_OUT_OF_BOUND
+  '72': 'ch.rejected', // CANNOT_PARSE_NUMBER
+  '117': 'ch.rejected', // INCORRECT_DATA
+  '349': 'ch.rejected', // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+  '376': 'ch.rejected', // CANNOT_PARSE_UUID
+  '407': 'ch.rejected', // DECIMAL_OVERFLOW
+};
+const NETWORK = /ECONN|EPIPE|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOST|socket hang up|timeout|aborted/i;
+
+export function asTargetError(error: unknown): PipelineError {
+  if (error instanceof PipelineError) return error;
+  const {message = String(error), code = ''} = error as {message?: string; code?: string};
+  const failure =
+    error instanceof ClickHouseError
+      ? (CODES[error.code] ?? 'ch.query')
+      : NETWORK.test(`${code} ${message}`)
+        ? 'ch.unavailable'
+        : 'ch.query';
+  return new PipelineError(failure, `ClickHouse: ${message.slice(0, 500)}${code ? ` (${code})` : ''}`, {
+    cause: error,
+  });
+}
