@@ -1,0 +1,39 @@
+import {setTimeout as delay} from 'node:timers/promises';
+import {startedAt} from './lock-file.mjs';
+import type {Target} from './target.ts';
+
+const POLL_MS = 20;
+
+/** Ends a process step by step, and its whole group by SIGKILL when no step did. Resolves when it is gone. */
+export async function endProcess(target: Target): Promise<void> {
+  for (const {signal, graceMs} of target.stop) {
+    if (signal) send(target.pid, signal);
+    send(target.pid, 'SIGCONT'); // a stopped process would keep the signal waiting
+    if (await gone(target, graceMs)) return;
+  }
+  if (alive(target)) send(-target.pid, 'SIGKILL');
+  await gone(target, Number.POSITIVE_INFINITY);
+}
+
+export const alive = ({pid, started}: Target): boolean => {
+  const now = startedAt(pid);
+  return now !== null && now === started;
+};
+
+async function gone(target: Target, withinMs: number): Promise<boolean> {
+  const deadline = performance.now() + withinMs;
+  while (alive(target)) {
+    if (performance.now() > deadline) return false;
+    await delay(POLL_MS);
+  }
+  return true;
+}
+
+/** Sends a signal to a process, or to a group for a negative pid; one that is gone already is no error. */
+export function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}
