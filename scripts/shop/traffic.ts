@@ -167,7 +167,9 @@ export function startTraffic(
       if (known && now >= trouble.pausedUntil) {
         nextOrder = makeReady(known, now, nextOrder, lastTick);
         lastTick = Math.floor(now / TICK_MS);
-        while (ready.length > 0 && running.size < CONNECTIONS) launch(ready.shift()!);
+        // After trouble one job tries alone: what fails is lost, and that should be little.
+        while (ready.length > 0 && running.size < (trouble.inARow > 0 ? 1 : CONNECTIONS))
+          launch(ready.shift()!);
       }
       if (ready.length > 0 && running.size > 0) await Promise.race(running);
       else await sleep(TICK_MS, undefined, {signal: stopping.signal}).catch(() => {});
