@@ -2,6 +2,7 @@ import {randomBytes} from 'node:crypto';
 import {setTimeout as sleep} from 'node:timers/promises';
 import type {ExecutionContext} from 'ava';
 import type {QueryResultRow} from 'pg';
+import {skip} from '../stack/skip.ts';
 import {connected} from './schema.ts';
 
 export type TestDatabase = {
@@ -14,8 +15,7 @@ export type TestDatabase = {
 export async function testDatabase(t: ExecutionContext): Promise<TestDatabase | null> {
   const server = process.env.TEST_PG_URL;
   if (!server) {
-    t.log('skipped: TEST_PG_URL names no PostgreSQL');
-    t.pass();
+    skip(t, 'TEST_PG_URL names no PostgreSQL');
     return null;
   }
   const name = `shop_${randomBytes(6).toString('hex')}`;
