@@ -1,13 +1,7 @@
-import {type ClickHouseClient, ClickHouseError} from '@clickhouse/client';
+import type {ClickHouseClient} from '@clickhouse/client';
 import {PipelineError} from '../cdc/failures.ts';
-import {
-  type MigrationFile,
-  type Names,
-  quoteName,
-  quoteText,
-  readMigrationFiles,
-  statementsOf,
-} from './migration-files.ts';
+import {asTargetError, chLiteral, chName} from '../cdc/sink/clickhouse.ts';
+import {type MigrationFile, type Names, readMigrationFiles, statementsOf} from './migration-files.ts';
 import {createHistory, readSchemaState, recordApplied, type SchemaState} from './migration-history.ts';
 import {takeMigrationLock} from './migration-lock.ts';
 
@@ -42,9 +36,19 @@ export interface MigrationPlan {
  *
  * Throws PipelineError 'ch.migration_changed' when an applied file was edited (nothing is applied then),
  * 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
- * at work for a minute. The client's own errors (no connection) come through as they are.
+ * at work for a minute, and what the client throws as `asTargetError` names it.
  */
 export async function migrate(
+  options: MigrateOptions,
+): Promise<{applied: string[]; present: string[]; waiting: Waiting[]}> {
+  try {
+    return await applyReady(options);
+  } catch (error) {
+    throw asTargetError(error);
+  }
+}
+
+async function applyReady(
   options: MigrateOptions,
 ): Promise<{applied: string[]; present: string[]; waiting: Waiting[]}> {
   const {client} = options;
@@ -139,8 +143,10 @@ async function applyFile(options: MigrateOptions, names: Names, file: MigrationF
     if (file.kind === 'view') await pointStableName(client, names, file);
     await recordApplied(client, names, file);
   } catch (error) {
-    if (!(error instanceof ClickHouseError)) throw error;
-    throw new PipelineError('ch.migration_failed', `${file.path}: ${error.message}`, {cause: error});
+    const failure = asTargetError(error);
+    // A server that is away or full says nothing about the file: the supervisor tries again.
+    if (failure.code !== 'ch.query') throw failure;
+    throw new PipelineError('ch.migration_failed', `${file.path}: ${failure.message}`, {cause: error});
   }
   log?.(`applied ${file.path}: ${file.what}`);
 }
@@ -158,13 +164,13 @@ async function pointStableName(client: ClickHouseClient, names: Names, file: Mig
   const columns = await described.json<{name: string; type: string; comment: string; view_comment: string}>();
   // Columns are spelled out, because a view over * has no comments of its own.
   const list = columns.map(
-    ({name, type, comment}) => `${quoteName(name)} ${type} COMMENT ${quoteText(comment)}`,
+    ({name, type, comment}) => `${chName(name)} ${type} COMMENT ${chLiteral(comment)}`,
   );
-  const database = quoteName(names.analytics);
+  const database = chName(names.analytics);
   const statements = statementsOf(
-    `CREATE OR REPLACE VIEW ${database}.${quoteName(file.name)} {on_cluster} (${list.join(', ')})
-     SQL SECURITY DEFINER AS SELECT * FROM ${database}.${quoteName(file.object)}
-     COMMENT ${quoteText(columns[0]?.view_comment ?? '')}`,
+    `CREATE OR REPLACE VIEW ${database}.${chName(file.name)} {on_cluster} (${list.join(', ')})
+     SQL SECURITY DEFINER AS SELECT * FROM ${database}.${chName(file.object)}
+     COMMENT ${chLiteral(columns[0]?.view_comment ?? '')}`,
     names,
   );
   for (const query of statements) await client.command({query});

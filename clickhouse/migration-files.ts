@@ -1,6 +1,7 @@
 import {createHash} from 'node:crypto';
 import {readdirSync, readFileSync} from 'node:fs';
 import {PipelineError} from '../cdc/failures.ts';
+import {chName} from '../cdc/sink/clickhouse.ts';
 
 /** What stands behind the placeholders of the SQL files. `cluster` is the name after ON CLUSTER. */
 export interface Names {
@@ -80,15 +81,12 @@ export function parseMigrationFile(kind: 'table' | 'view', path: string, raw: st
   };
 }
 
-export const quoteName = (name: string): string => `\`${name.replaceAll(/[\\`]/g, '\\$&')}\``;
-export const quoteText = (text: string): string => `'${text.replaceAll(/[\\']/g, '\\$&')}'`;
-
 /** Puts the names in and cuts the text into statements, each ended by a `;` at the end of a line. */
 export function statementsOf(text: string, names: Names): string[] {
   const values: Record<string, string> = {
-    cdc: quoteName(names.cdc),
-    analytics: quoteName(names.analytics),
-    on_cluster: names.cluster ? `ON CLUSTER ${quoteName(names.cluster)}` : '',
+    cdc: chName(names.cdc),
+    analytics: chName(names.analytics),
+    on_cluster: names.cluster ? `ON CLUSTER ${chName(names.cluster)}` : '',
   };
   return text
     .replaceAll(/^\s*--.*$/gm, '')

@@ -1,5 +1,6 @@
 import type {ClickHouseClient} from '@clickhouse/client';
-import {type MigrationFile, type Names, quoteName, statementsOf} from './migration-files.ts';
+import {chName} from '../cdc/sink/clickhouse.ts';
+import {type MigrationFile, type Names, statementsOf} from './migration-files.ts';
 
 const HISTORY_TABLE = `
 CREATE DATABASE IF NOT EXISTS {cdc} {on_cluster};
@@ -34,7 +35,7 @@ export async function recordApplied(
   file: MigrationFile,
 ): Promise<void> {
   await client.insert({
-    table: `${quoteName(names.cdc)}._migrations`,
+    table: chName(names.cdc, '_migrations'),
     values: [{file: file.path, sha256: file.sha256}],
     columns: ['file', 'sha256'],
     format: 'JSONEachRow',
@@ -60,7 +61,7 @@ export async function readSchemaState(client: ClickHouseClient, names: Names): P
   ]);
   const history = relations.some(({table}) => table === '_migrations')
     ? await rows<{file: string; sha256: string}>(
-        `SELECT file, sha256 FROM ${quoteName(names.cdc)}._migrations FINAL`,
+        `SELECT file, sha256 FROM ${chName(names.cdc, '_migrations')} FINAL`,
       )
     : [];
   return {

@@ -2,7 +2,8 @@ import {randomUUID} from 'node:crypto';
 import {setTimeout as delay} from 'node:timers/promises';
 import type {ClickHouseClient} from '@clickhouse/client';
 import {PipelineError} from '../cdc/failures.ts';
-import {type Names, quoteName, statementsOf} from './migration-files.ts';
+import {chName} from '../cdc/sink/clickhouse.ts';
+import {type Names, statementsOf} from './migration-files.ts';
 
 /** A runner says that it lives before each file, and no file takes nearly as long: silence means it died. */
 const DEAD_AFTER_SECONDS = 30;
@@ -35,7 +36,7 @@ export interface MigrationLock {
  */
 export async function takeMigrationLock(client: ClickHouseClient, names: Names): Promise<MigrationLock> {
   for (const query of statementsOf(LOCK_TABLE, names)) await client.command({query});
-  const table = `${quoteName(names.cdc)}._migration_lock`;
+  const table = chName(names.cdc, '_migration_lock');
   const owner = randomUUID();
   const write = async (number: bigint, event: 'claim' | 'alive' | 'release') => {
     await client.insert({

@@ -24,7 +24,7 @@ SELECT
   ifNull(sales.revenue, 0) AS revenue,
   round(toDecimal128(revenue, 6) / nullIf(sales_orders, 0), 3) AS average_order_value,
   ifNull(sales.customers, 0) AS customers
-FROM (SELECT this_hour - INTERVAL number HOUR AS hour FROM numbers(24)) AS hours
+FROM (SELECT this_hour - toIntervalHour(arrayJoin(range(24))) AS hour) AS hours
 LEFT JOIN (
   SELECT
     toStartOfHour(at) AS hour,
