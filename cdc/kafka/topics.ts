@@ -23,8 +23,8 @@ const safe = (name: string): string =>
   [...Buffer.from(name)]
     .map((byte, i, all) => {
       const letter = String.fromCharCode(byte);
-      const escape = letter === '_' && all[i + 1] === 0x78;
-      return /[A-Za-z0-9_-]/.test(letter) && !escape ? letter : `_x${byte.toString(16).padStart(2, '0')}`;
+      const mark = letter === '_' && all[i + 1] === 0x78;
+      return /[A-Za-z0-9_-]/.test(letter) && !mark ? letter : `_x${byte.toString(16).padStart(2, '0')}`;
     })
     .join('');
 

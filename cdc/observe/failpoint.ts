@@ -13,7 +13,7 @@ export type Failpoint =
   | 'sink.after_commit'
   | 'capture.before_ack';
 
-const [name, count] = (process.env['FRESHET_FAILPOINT'] ?? '').split(':');
+const [name, count] = (process.env.FRESHET_FAILPOINT ?? '').split(':');
 let left = Number(count ?? 1);
 
 export function failpoint(place: Failpoint): void {

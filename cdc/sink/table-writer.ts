@@ -2,6 +2,7 @@ import {PipelineError} from '../failures.ts';
 import {HEADER, type InMessage} from '../kafka/message.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Settings} from '../settings/settings.ts';
+import type {SnapshotChunk} from '../source/snapshot.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {Bytes} from '../types/bytes.ts';
 import {type ClickHouseClient, chName, insertJson, insertRows} from './clickhouse.ts';
@@ -220,4 +221,22 @@ function reject(
     reason,
     at: (BigInt(Date.now()) * 1000n).toString(),
   };
+}
+
+/** The rows of a snapshot, by the same way as those of the stream. */
+export async function applySnapshotChunk(context: ApplyContext, chunk: SnapshotChunk): Promise<void> {
+  const statement = insertStatement(context.settings, context.table);
+  if (chunk.rows.length > 0) await insertJson(context.client, statement, chunk.rows.view());
+  if (chunk.special.length === 0) return;
+  const special = chunk.special.map(({key, json, rejects}) => ({
+    key,
+    keyText: '',
+    unchanged: [],
+    moved: false,
+    version: chunk.version,
+    technical: chunk.technical,
+    rejects,
+    members: splitObject(json),
+  }));
+  await applySpecial(context, statement, special);
 }

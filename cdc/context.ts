@@ -1,0 +1,45 @@
+import {migrate} from '../clickhouse/migrate.ts';
+import type {Log} from './observe/log.ts';
+import {retrying} from './retry.ts';
+import type {Settings} from './settings/settings.ts';
+import {type ClickHouseClient, clickhouseClient} from './sink/clickhouse.ts';
+import {Registry} from './sink/registry.ts';
+import type {SnapshotProgress} from './source/snapshot.ts';
+
+export interface PipelineOptions {
+  readonly settings: Settings;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly onProgress?: (progress: Readonly<SnapshotProgress>) => void;
+}
+
+/** What both stages use. */
+export interface Context extends PipelineOptions {
+  readonly client: ClickHouseClient;
+  readonly registry: Registry;
+}
+
+/** Connects to ClickHouse, brings its schema up to date, and runs the work. */
+export async function withContext(
+  options: PipelineOptions,
+  work: (context: Context) => Promise<void>,
+): Promise<void> {
+  const client = clickhouseClient(options.settings);
+  const registry = new Registry(client, options.settings);
+  const {log, signal} = options;
+  try {
+    await retrying('ClickHouse', () => migrateAll(client, options.settings, log), {log, signal});
+    await work({...options, client, registry});
+  } finally {
+    await client.close();
+  }
+}
+
+/** Applies the SQL of `clickhouse/` whose requirements are there. */
+export async function migrateAll(client: ClickHouseClient, settings: Settings, log: Log) {
+  return migrate({
+    client,
+    databases: {cdc: settings.FRESHET_CLICKHOUSE_DATABASE, analytics: settings.FRESHET_ANALYTICS_DATABASE},
+    log: line => log.info({}, line),
+  });
+}
