@@ -91,7 +91,7 @@ async function checkTarget(client: ClickHouseClient, settings: Settings, table: 
     problems.push(`the engine is ${engine[0]?.engine_full}`);
   }
   // ClickHouse prints a key with quotes where it needs them.
-  const bare = (text: string): string => text.replaceAll(/[`\\ ]/g, '');
+  const bare = (text: string): string => text.replaceAll(/[`\\ ()]/g, '');
   const key = table.definition.key.join(',');
   if (bare(engine[0]?.sorting_key ?? '') !== bare(key))
     problems.push(`it is ordered by ${engine[0]?.sorting_key}, not ${key}`);
