@@ -65,6 +65,10 @@ export const FAILURES = {
     reaction: 'halt',
     hint: 'the target table was made by somebody else; rename it or drop it',
   },
+  'ch.not_set_up': {
+    reaction: 'halt',
+    hint: 'nothing runs here yet: `freshet run` or `freshet migrate` makes the tables',
+  },
   'ch.query': {reaction: 'halt', hint: 'the cause has the code and the statement'},
   'ch.migration_changed': {
     reaction: 'halt',

@@ -95,6 +95,8 @@ export async function insertRows(
 
 /** ClickHouse's error codes (system.errors) → failure. */
 const CODES: Readonly<Record<string, FailureCode>> = {
+  '60': 'ch.not_set_up', // UNKNOWN_TABLE
+  '81': 'ch.not_set_up', // UNKNOWN_DATABASE
   '159': 'ch.unavailable', // TIMEOUT_EXCEEDED
   '164': 'ch.auth', // READONLY
   '192': 'ch.auth', // UNKNOWN_USER

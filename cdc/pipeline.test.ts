@@ -1,0 +1,117 @@
+import test from 'ava';
+import {startPipeline} from './test-support/start-pipeline.ts';
+
+test('a snapshot, then inserts, updates and deletes', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    `CREATE TABLE items (id int PRIMARY KEY, name text, price numeric(10,2) NOT NULL, at timestamptz);
+     INSERT INTO items VALUES (1, 'one', 1.10, '2024-01-02 03:04:05.678+00'), (2, NULL, -2, NULL)`,
+  );
+  await caughtUp();
+  await pg.query("INSERT INTO items VALUES (3, 'three', 3, '1999-12-31 23:59:59.999999+00')");
+  await pg.query("UPDATE items SET name = 'zwei', price = 2.5 WHERE id = 2");
+  await pg.query('DELETE FROM items WHERE id = 1');
+  await caughtUp();
+  t.deepEqual(
+    await query('SELECT id, name, toString(price) AS price, toString(at) AS at FROM {an}.items ORDER BY id'),
+    [
+      {id: 2, name: 'zwei', price: '2.5', at: null},
+      {id: 3, name: 'three', price: '3', at: '1999-12-31 23:59:59.999999'},
+    ],
+  );
+});
+
+test('an update that leaves a TOAST column alone keeps its value', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    'CREATE TABLE docs (id int PRIMARY KEY, title text, body text, bin bytea, list text[])',
+  );
+  await pg.query(
+    `INSERT INTO docs SELECT 1, 'a', string_agg(md5(i::text), ''), string_agg(decode(md5(i::text), 'hex'), ''), array_agg(md5(i::text)) FROM generate_series(1, 2000) i`,
+  );
+  await caughtUp();
+  await pg.query(`UPDATE docs SET title = 'b'`);
+  await pg.query(`UPDATE docs SET title = 'c'`);
+  await caughtUp();
+  t.deepEqual(
+    await query(
+      `SELECT id, title, length(body) AS n, hex(MD5(assumeNotNull(bin))) AS bin, length(variantElement(list, 'Array(Nullable(String))')) AS list FROM {an}.docs`,
+    ),
+    [
+      {
+        id: 1,
+        title: 'c',
+        n: '64000',
+        bin: (await pg.query<{h: string}>('SELECT upper(md5(bin)) AS h FROM docs')).rows[0]!.h,
+        list: '2000',
+      },
+    ],
+  );
+  // Moved to another key, and from there again, in one transaction.
+  await pg.query(`BEGIN; UPDATE docs SET id = 2; UPDATE docs SET id = 3, title = 'd'; COMMIT`);
+  await caughtUp();
+  t.deepEqual(await query('SELECT id, title, length(body) AS n FROM {an}.docs'), [
+    {id: 3, title: 'd', n: '64000'},
+  ]);
+});
+
+test('TRUNCATE, key changes over a whole table, one key deleted and inserted in one transaction', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    'CREATE TABLE k (id int PRIMARY KEY, v int); INSERT INTO k SELECT i, i FROM generate_series(1, 50) i',
+  );
+  await caughtUp();
+  await pg.query('UPDATE k SET id = id + 1000');
+  await pg.query('UPDATE k SET id = id - 995');
+  await pg.query('BEGIN; DELETE FROM k WHERE id = 7; INSERT INTO k VALUES (7, -7); COMMIT');
+  await caughtUp();
+  const sum = 'SELECT toInt32(count()) AS n, toInt32(sum(id)) AS ids, toInt32(sum(v)) AS vs FROM {an}.k';
+  const {
+    rows: [want],
+  } = await pg.query('SELECT count(*)::int AS n, sum(id)::int AS ids, sum(v)::int AS vs FROM k');
+  t.deepEqual(await query(sum), [want]);
+  await pg.query(
+    'BEGIN; INSERT INTO k VALUES (500, 1); TRUNCATE k; INSERT INTO k VALUES (8, 88), (9, 99); COMMIT; INSERT INTO k VALUES (10, 100)',
+  );
+  await caughtUp();
+  t.deepEqual(await query('SELECT id, v FROM {an}.k ORDER BY id'), [
+    {id: 8, v: 88},
+    {id: 9, v: 99},
+    {id: 10, v: 100},
+  ]);
+});
+
+test('a stop and a start go on where they stood, also for what happened meanwhile', async t => {
+  const {pg, query, caughtUp, stop, start} = await startPipeline(
+    t,
+    'CREATE TABLE r (id int PRIMARY KEY, v int); INSERT INTO r VALUES (1, 1)',
+  );
+  await caughtUp();
+  await stop();
+  await pg.query('UPDATE r SET v = 2; INSERT INTO r VALUES (2, 2)');
+  start();
+  await caughtUp();
+  t.deepEqual(await query('SELECT id, v FROM {an}.r ORDER BY id'), [
+    {id: 1, v: 2},
+    {id: 2, v: 2},
+  ]);
+  t.deepEqual(await query('SELECT count() AS n FROM {cdc}.public__r WHERE id = 1 AND v = 1'), [{n: '1'}]);
+});
+
+test('a slot that is gone leads to a new snapshot, and rows deleted meanwhile go', async t => {
+  const {pg, query, caughtUp, stop, start, settings} = await startPipeline(
+    t,
+    'CREATE TABLE s (id int PRIMARY KEY, v int); INSERT INTO s VALUES (1, 1), (2, 2), (3, 3)',
+  );
+  await caughtUp();
+  await stop();
+  await pg.query('SELECT pg_drop_replication_slot($1)', [settings.FRESHET_SLOT]);
+  await pg.query('DELETE FROM s WHERE id = 2; UPDATE s SET v = 30 WHERE id = 3; INSERT INTO s VALUES (4, 4)');
+  start();
+  await caughtUp();
+  t.deepEqual(await query('SELECT id, v FROM {an}.s ORDER BY id'), [
+    {id: 1, v: 1},
+    {id: 3, v: 30},
+    {id: 4, v: 4},
+  ]);
+});
