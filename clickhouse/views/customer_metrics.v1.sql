@@ -36,7 +36,7 @@ SELECT
   bought.first_order_at AS first_order_at,
   bought.last_order_at AS last_order_at,
   dateDiff('day', last_order_at, now('UTC')) AS days_since_last_order,
-  sales_orders > 1 AS is_returning
+  toBool(sales_orders > 1) AS is_returning
 FROM (
   SELECT
     assumeNotNull(facts.customer_id) AS customer_id,

@@ -1,0 +1,68 @@
+import test, {type ExecutionContext} from 'ava';
+import {createShop} from '../scripts/shop/schema.ts';
+import {testDatabase} from '../scripts/shop/test-database.ts';
+import {migrate} from './migrate.ts';
+import {REFERENCE} from './testing/reference.ts';
+import {fillClickHouse, fillPostgres, type ShopRows, shopRows} from './testing/shop-rows.ts';
+import {createShopTables, testWarehouse} from './testing/warehouse.ts';
+
+type Row = Record<string, unknown>;
+const EMPTY: ShopRows = {customers: [], products: [], orders: [], order_items: []};
+
+async function shopInBoth(t: ExecutionContext, shop: ShopRows) {
+  const pg = await testDatabase(t);
+  const warehouse = testWarehouse(t);
+  if (!pg || !warehouse) return null;
+  await createShop(pg.url);
+  await fillPostgres(pg, shop);
+  await createShopTables(warehouse);
+  await fillClickHouse(warehouse, shop);
+  const {waiting} = await migrate(warehouse);
+  t.deepEqual(waiting, []);
+  return {pg, warehouse};
+}
+
+/** Both answers of one hour: the views look at the clock, and it may strike between the two. */
+async function answers(
+  {pg, warehouse}: NonNullable<Awaited<ReturnType<typeof shopInBoth>>>,
+  view: string,
+): Promise<{shown: Row[]; wanted: Row[]}> {
+  const hour = async () =>
+    (
+      await warehouse.rows<{now: string; hour: string}>(
+        "SELECT toString(now64(6, 'UTC')) AS now, toString(toStartOfHour(now64(6, 'UTC'))) AS hour",
+      )
+    )[0]!;
+  for (;;) {
+    const before = await hour();
+    const shown = await warehouse.rows<Row>(`SELECT * FROM {analytics}.${view}`);
+    const sql = REFERENCE[view]!;
+    const wanted = await pg.rows<Row>(sql, sql.includes('$1') ? [`${before.now}+00`] : []);
+    if ((await hour()).hour === before.hour) return {shown, wanted};
+  }
+}
+
+test('every view shows what PostgreSQL has, with rows delivered twice, late and deleted', async t => {
+  const both = await shopInBoth(t, shopRows());
+  if (!both) return;
+  for (const view of Object.keys(REFERENCE)) {
+    const {shown, wanted} = await answers(both, view);
+    t.true(wanted.length > 1, view);
+    t.deepEqual(shown, wanted, view);
+    const described = await both.warehouse.rows<{undescribed: string[]}>(
+      `SELECT groupArrayIf(name, comment = '') AS undescribed FROM system.columns
+       WHERE database = '${both.warehouse.databases.analytics}' AND table IN ('${view}', '${view}_v1')`,
+    );
+    t.deepEqual(described[0]?.undescribed, [], `${view} has a comment on each column`);
+  }
+});
+
+test('over empty tables no view fails, and the hours are there', async t => {
+  const both = await shopInBoth(t, EMPTY);
+  if (!both) return;
+  for (const view of Object.keys(REFERENCE)) {
+    const {shown, wanted} = await answers(both, view);
+    t.deepEqual(shown, wanted, view);
+    t.is(shown.length, view === 'hourly_orders_trend' ? 24 : 0, view);
+  }
+});
