@@ -110,7 +110,9 @@ test('every query goes to the chosen datasource, in a format of the plugin', t =
 });
 
 test('variables: the datasource comes first, and queries follow the time range', t => {
-  for (const {uid, templating} of dashboards) {
+  for (const {uid, templating, panels} of dashboards) {
+    const queries = JSON.stringify(panels.map(({targets}) => targets));
+    for (const {name} of templating.list) t.regex(queries, new RegExp(`\\$\\{?${name}\\b`), `${uid}: unused`);
     t.like(templating.list[0], {name: 'datasource', label: 'Data source', type: 'datasource'}, uid);
     for (const {name, type, refresh} of templating.list) {
       if (type === 'query') t.is(refresh, 2, `${uid}: $${name}`);

@@ -61,6 +61,8 @@ export interface Warehouse {
   client: ClickHouseClient;
   /** Name of the database with the views. */
   analytics: string;
+  /** A statement with {cdc} and {analytics} in place of the databases' names. */
+  run(statement: string): Promise<unknown>;
   /** Drops both databases. */
   drop(): Promise<void>;
 }
@@ -100,5 +102,5 @@ export async function createWarehouse({filled}: {filled: boolean}): Promise<Ware
   const {waiting} = await migrate({client, databases});
   if (waiting.length > 0) throw new Error(`views that wait for something: ${JSON.stringify(waiting)}`);
   if (filled) for (const statement of OPERATIONS) await run(statement);
-  return {client, analytics: databases.analytics, drop};
+  return {client, analytics: databases.analytics, run, drop};
 }

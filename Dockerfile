@@ -1,0 +1,21 @@
+# Freshet without a build step: Node runs the TypeScript files as they are.
+# The version is that of the npm package `node` in package-lock.json; scripts/compose.test.ts compares them.
+FROM node:24.21.0-bookworm-slim
+
+ENV NODE_ENV=production
+WORKDIR /freshet
+
+# No package needs its install script here: the one that has one brings Node, which the image is.
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
+
+COPY cdc cdc
+COPY clickhouse clickhouse
+COPY dashboards dashboards
+# For the demo in docker-compose.analytics.yml only.
+COPY scripts/shop scripts/shop
+COPY scripts/demo-shop.ts scripts/demo-access.ts scripts/
+
+USER node
+ENTRYPOINT ["node", "cdc/main.ts"]
+CMD ["run"]
