@@ -4,9 +4,10 @@ import type {Target} from './target.ts';
 
 const POLL_MS = 20;
 
-/** Ends a process step by step, and its whole group by SIGKILL when no step did. Resolves when it is gone. */
+/** Ends a process step by step, and its whole group by SIGKILL when no step did. Resolves when it is gone. Never touches another process that has its pid now. */
 export async function endProcess(target: Target): Promise<void> {
   for (const {signal, graceMs} of target.stop) {
+    if (!alive(target)) return; // its pid may be another's by now
     if (signal) send(target.pid, signal);
     send(target.pid, 'SIGCONT'); // a stopped process would keep the signal waiting
     if (await gone(target, graceMs)) return;

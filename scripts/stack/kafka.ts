@@ -66,6 +66,9 @@ function properties(port: number, controller: number, data: string): string {
     'share.coordinator.state.topic.num.partitions': 1,
     'share.coordinator.state.topic.min.isr': 1,
     'group.initial.rebalance.delay.ms': 0,
+    // A killed broker may come back only when its old session is over; the usual 9 s are for networks.
+    'broker.heartbeat.interval.ms': 500,
+    'broker.session.timeout.ms': 4_000,
     'auto.create.topics.enable': false,
     'message.max.bytes': MESSAGE_BYTES,
     'replica.fetch.max.bytes': MESSAGE_BYTES,

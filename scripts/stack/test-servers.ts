@@ -1,0 +1,70 @@
+import {mkdtemp, rm} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import path from 'node:path';
+import {getContainerRuntimeClient} from 'testcontainers';
+import {kafkaInstalled, startStack} from './stack.ts';
+import {startContainers} from './test-containers.ts';
+
+/** The servers that tests use, as the environment variables that name them. */
+export const TEST_VARIABLES = ['TEST_PG_URL', 'TEST_KAFKA_BROKERS', 'TEST_CLICKHOUSE_URL'] as const;
+export type TestVariable = (typeof TEST_VARIABLES)[number];
+
+export interface TestServers {
+  /** Where they come from, for a person. */
+  readonly from: string;
+  /** TEST_KAFKA_BROKERS is missing where Kafka cannot run. */
+  readonly env: Partial<Record<TestVariable, string>>;
+  stop(): Promise<void>;
+}
+
+/** Servers named by the environment; for those it does not name, containers where an engine answers, else a local stack. */
+export async function startTestServers(
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<TestServers> {
+  const given = Object.fromEntries(
+    TEST_VARIABLES.flatMap(name => (env[name] ? [[name, env[name]]] : [])),
+  ) as TestServers['env'];
+  const names = Object.keys(given);
+  const missing = TEST_VARIABLES.filter(name => !given[name]);
+  if (missing.length === 0) return {from: names.join(', '), env: given, stop: async () => {}};
+  const started = (await engineAnswers()) ? await startContainers(missing) : await startLocal();
+  return {
+    ...started,
+    from: [...names, started.from].join(', and '),
+    env: {...started.env, ...given},
+  };
+}
+
+async function engineAnswers(): Promise<boolean> {
+  try {
+    await getContainerRuntimeClient();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function startLocal(): Promise<TestServers> {
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-test-'));
+  const remove = () => rm(dataDir, {recursive: true, force: true});
+  const kafka = kafkaInstalled();
+  const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
+  try {
+    const stack = await startStack({dataDir, kafka, ports, durable: false});
+    return {
+      from: `a local stack (PostgreSQL, ClickHouse, ${kafka ? 'Kafka' : 'no Kafka: it needs Java 17'})`,
+      env: {
+        TEST_PG_URL: stack.pgUrl,
+        TEST_CLICKHOUSE_URL: stack.clickhouseUrl,
+        ...(stack.kafkaBrokers === null ? {} : {TEST_KAFKA_BROKERS: stack.kafkaBrokers}),
+      },
+      async stop() {
+        await stack.stop();
+        await remove();
+      },
+    };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
