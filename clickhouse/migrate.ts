@@ -60,7 +60,7 @@ async function applyReady(
   let plan = await look();
   if (plan.ready.length > 0) {
     await createHistory(client, names);
-    const lock = await takeMigrationLock(client, names);
+    const lock = await takeMigrationLock(client, names, options.log);
     try {
       plan = await look(); // Another runner may have been quicker.
       for (const file of plan.ready) {
@@ -140,12 +140,16 @@ async function applyFile(options: MigrateOptions, names: Names, file: MigrationF
   const {client, log} = options;
   try {
     for (const query of statementsOf(file.text, names)) await client.command({query});
-    if (file.kind === 'view') await pointStableName(client, names, file);
+    if (file.kind === 'view') {
+      // A view with a column list is taken as it is, and a mistake in it would show to its first reader.
+      await client.command({query: `EXPLAIN SELECT * FROM ${chName(names.analytics, file.object)}`});
+      await pointStableName(client, names, file);
+    }
     await recordApplied(client, names, file);
   } catch (error) {
     const failure = asTargetError(error);
-    // A server that is away or full says nothing about the file: the supervisor tries again.
-    if (failure.code !== 'ch.query') throw failure;
+    // A server that is away, full or refuses the user says nothing about the file.
+    if (failure.reaction === 'retry' || failure.code === 'ch.auth') throw failure;
     throw new PipelineError('ch.migration_failed', `${file.path}: ${failure.message}`, {cause: error});
   }
   log?.(`applied ${file.path}: ${file.what}`);

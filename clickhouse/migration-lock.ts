@@ -34,7 +34,11 @@ export interface MigrationLock {
  * Waits until no other runner is at work and takes the lock; a runner that was silent for 30 s is passed over.
  * Throws PipelineError 'ch.migration_locked' after a minute.
  */
-export async function takeMigrationLock(client: ClickHouseClient, names: Names): Promise<MigrationLock> {
+export async function takeMigrationLock(
+  client: ClickHouseClient,
+  names: Names,
+  log?: (line: string) => void,
+): Promise<MigrationLock> {
   for (const query of statementsOf(LOCK_TABLE, names)) await client.command({query});
   const table = chName(names.cdc, '_migration_lock');
   const owner = randomUUID();
@@ -61,10 +65,13 @@ export async function takeMigrationLock(client: ClickHouseClient, names: Names):
     return (await result.json<{claim: string; owner: string; released: boolean; silent: number}>())[0];
   };
 
+  let waiting = false;
   const giveUpAt = Date.now() + GIVE_UP_AFTER_MS;
   while (Date.now() < giveUpAt) {
     const last = await newest();
     if (last && !last.released && last.silent < DEAD_AFTER_SECONDS) {
+      if (!waiting) log?.('another runner is migrating; waiting for it');
+      waiting = true;
       await delay(100);
       continue;
     }
