@@ -1,5 +1,6 @@
 import {spawnSync} from 'node:child_process';
-import {mkdtemp, rm, writeFile} from 'node:fs/promises';
+import {mkdtemp, rm, symlink, writeFile} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {fileURLToPath} from 'node:url';
 import test from 'ava';
@@ -21,19 +22,17 @@ const SAMPLES = {
 } as const;
 
 test('the closing line counts what passed, failed, was skipped and crashed', async t => {
-  const dir = await mkdtemp(path.join(root, '.freshet', 'ava-'));
+  const dir = await mkdtemp(path.join(tmpdir(), 'freshet-ava-'));
   t.teardown(() => rm(dir, {recursive: true, force: true}));
   for (const [name, code] of Object.entries(SAMPLES))
     await writeFile(path.join(dir, `${name}.test.js`), code);
-  const config = `export default {files: ['.freshet/${path.basename(dir)}/*.test.js'], workerThreads: false};`;
-  await writeFile(path.join(root, 'ava-counts.config.mjs'), config);
-  t.teardown(() => rm(path.join(root, 'ava-counts.config.mjs'), {force: true}));
+  await writeFile(path.join(dir, 'package.json'), '{"type": "module", "ava": {"files": ["*.test.js"]}}');
+  await symlink(path.join(root, 'node_modules'), path.join(dir, 'node_modules'));
   const run = (...args: string[]) => {
-    const argv = [path.join(root, 'scripts/test.ts'), '--config', 'ava-counts.config.mjs', ...args];
-    const {stdout, status} = spawnSync(process.execPath, argv, {
-      cwd: root,
+    const {stdout, status} = spawnSync(process.execPath, [path.join(root, 'scripts/test.ts'), ...args], {
+      cwd: dir,
       encoding: 'utf8',
-      env: {...process.env, ...servers, AVA_PATH: '', NODE_ENV: ''},
+      env: {...process.env, ...servers},
     });
     return {status, lines: stdout.trimEnd().split('\n').slice(-2)};
   };
@@ -41,6 +40,6 @@ test('the closing line counts what passed, failed, was skipped and crashed', asy
   t.is(run('--match', 'no such title').lines.at(-1), '0 passed, 1 failed');
   const all = run();
   t.is(all.status, 1);
-  t.regex(all.lines[0] ?? '', /^skipped: .*cannot run: no such server$/);
-  t.regex(all.lines[1] ?? '', /^2 passed, [23] failed, 2 skipped$/);
+  t.regex(all.lines[0] ?? '', /^skipped: cannot run: no such server$/);
+  t.is(all.lines[1], '2 passed, 2 failed, 2 skipped');
 });

@@ -14,7 +14,8 @@ const CLI = fileURLToPath(new URL('../../node_modules/ava/entrypoints/cli.mjs', 
 // A line of AVA's report for each test, and for what goes wrong outside of one; its second half begins with a rule.
 const LINES = {
   passed: /^ {0,2}[✔√] /,
-  failed: /^ {0,2}[✘×] /,
+  // Failed, still pending at a time-out (◌), or a file that came to nothing; an announcement of the other two is not counted.
+  failed: /^ {0,2}([✘×] (?!Exiting due to|Timed out)|(◌|\( \)) )/,
   skipped: /^ {0,2}- \[(skip|todo)\]/,
 } as const satisfies Record<keyof Counts, RegExp>;
 const RULE = /^\s*─+\s*$/;
