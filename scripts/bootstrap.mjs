@@ -69,13 +69,17 @@ async function lock(file) {
 async function timed(title, run) {
   const began = Date.now();
   const seconds = () => `${title} … ${Math.round((Date.now() - began) / 1000)} s`;
-  const ticking = process.stdout.isTTY && setInterval(() => process.stdout.write(`\r${seconds()}`), 1000);
-  process.stdout.write(ticking ? `${title} … ` : '');
+  const tick = () => process.stdout.isTTY && process.stdout.write(`\r${seconds()}`);
+  const ticking = setInterval(tick, 1000);
+  tick();
   try {
     await run();
+    process.stdout.write(`${process.stdout.isTTY ? '\r' : ''}${seconds()}\n`);
+  } catch (error) {
+    if (process.stdout.isTTY) process.stdout.write('\n');
+    throw error;
   } finally {
     clearInterval(ticking);
-    process.stdout.write(`${ticking ? '\r' : ''}${seconds()}\n`);
   }
 }
 
