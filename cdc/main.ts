@@ -1,15 +1,142 @@
 #!/usr/bin/env node
-import {createLog} from './observe/log.ts';
-import {run} from './pipeline.ts';
-import {loadSettings} from './settings/settings.ts';
+import {Command} from 'commander';
+import {DASHBOARDS_FOLDER, writeDashboards} from '../dashboards/build.ts';
+import {preflight} from './commands/preflight.ts';
+import {sql} from './commands/sql.ts';
+import {status} from './commands/status.ts';
+import {teardown} from './commands/teardown.ts';
+import {verifyTables} from './commands/verify.ts';
+import {migrateAll, type PipelineOptions} from './context.ts';
+import {asPipelineError, PipelineError} from './failures.ts';
+import {serveStatus} from './observe/http.ts';
+import {createLog, withoutSecrets} from './observe/log.ts';
+import {snapshotProgress} from './observe/progress.ts';
+import {run, runCapture, runSinkOnly} from './pipeline.ts';
+import {loadSettings, settingsHelp} from './settings/settings.ts';
+import {clickhouseClient} from './sink/clickhouse.ts';
 
-const settings = loadSettings(process.env);
-const stop = new AbortController();
-process.on('SIGINT', () => stop.abort());
-process.on('SIGTERM', () => stop.abort());
-await run({
-  settings,
-  log: createLog(settings.FRESHET_LOG_LEVEL),
-  signal: stop.signal,
-  onProgress: p => console.error(JSON.stringify(p)),
-});
+const program = new Command('freshet')
+  .description('PostgreSQL’s changes, in ClickHouse within a second, exact.')
+  .addHelpText('after', helpOfSettings());
+
+/** Runs a stage until SIGINT or SIGTERM; a second signal ends the process at once. */
+function longRunning(name: string, text: string, stage: (options: PipelineOptions) => Promise<void>): void {
+  program
+    .command(name)
+    .description(text)
+    .action(async () => {
+      const settings = loadSettings(process.env);
+      const log = createLog(settings.FRESHET_LOG_LEVEL);
+      const stop = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+        process.on(signal, () => {
+          if (stop.signal.aborted) process.exit(130);
+          log.info({signal}, 'stopping: what was read is still being written');
+          stop.abort();
+        });
+      }
+      const client = clickhouseClient(settings);
+      const page = settings.FRESHET_HTTP_PORT > 0 ? await serveStatus(client, settings) : undefined;
+      try {
+        await stage({settings, log, signal: stop.signal, onProgress: snapshotProgress(log)});
+      } finally {
+        await page?.close();
+        await client.close();
+      }
+      process.exit(0); // kafkajs may keep a timer
+    });
+}
+
+/** Runs something that ends by itself; its number is the exit code. */
+const once =
+  <T extends unknown[]>(work: (...given: T) => Promise<number>) =>
+  async (...given: T): Promise<void> => {
+    process.exit(await work(...given));
+  };
+
+longRunning('run', 'capture and sink in one process', run);
+longRunning('capture', 'PostgreSQL → Kafka (snapshots go to ClickHouse directly)', runCapture);
+longRunning('sink', 'Kafka → ClickHouse; start as many as there are partitions', runSinkOnly);
+
+program
+  .command('preflight')
+  .description('check servers, roles and tables; changes nothing')
+  .action(
+    once(async () => {
+      const settings = loadSettings(process.env);
+      return preflight(settings, createLog(settings.FRESHET_LOG_LEVEL));
+    }),
+  );
+program
+  .command('migrate')
+  .description('apply the SQL of clickhouse/ that is not applied yet')
+  .action(
+    once(async () => {
+      const settings = loadSettings(process.env);
+      const client = clickhouseClient(settings);
+      const {applied, present, waiting} = await migrateAll(client, settings, createLog('warn'));
+      await client.close();
+      console.log(`${applied.length} applied, ${present.length} there before`);
+      for (const {file, missing} of waiting) console.log(`· ${file} waits for ${missing.join(', ')}`);
+      return 0;
+    }),
+  );
+program
+  .command('status')
+  .description('slot, tables, freshness and what needs attention; exit code 1 where something does')
+  .action(once(() => status(loadSettings(process.env))));
+program
+  .command('verify')
+  .description('compare every table by value at a common position; exit code 1: different, 2: not settled')
+  .option('--timeout <seconds>', 'how long tables may take to settle', '120')
+  .action(
+    once(({timeout}: {timeout: string}) => verifyTables(loadSettings(process.env), Number(timeout) * 1000)),
+  );
+program
+  .command('teardown')
+  .description('drop slot and publication, and what was made in Kafka and ClickHouse')
+  .option('--keep-data', 'drop the slot and the publication alone', false)
+  .option('--yes', 'without this nothing else is dropped', false)
+  .action(
+    once((options: {keepData: boolean; yes: boolean}) => {
+      const settings = loadSettings(process.env);
+      return teardown(settings, createLog(settings.FRESHET_LOG_LEVEL), options);
+    }),
+  );
+program
+  .command('sql')
+  .description('run a query on the views, or open clickhouse-client')
+  .argument('[query]')
+  .action(once((query: string | undefined) => sql(loadSettings(process.env), query)));
+program
+  .command('dashboards')
+  .description('Grafana dashboards, alerts and provisioning')
+  .command('build')
+  .description('generate their files')
+  .option('--out <folder>', 'where to', DASHBOARDS_FOLDER)
+  .action(
+    once(async ({out}: {out: string}) => {
+      for (const file of await writeDashboards(out)) console.log(file);
+      return 0;
+    }),
+  );
+
+try {
+  await program.parseAsync();
+} catch (thrown) {
+  const error = asPipelineError(thrown);
+  console.error(withoutSecrets(`freshet: ${error.message}\n  [${error.code}] ${error.hint}`));
+  if (!(thrown instanceof PipelineError)) console.error(thrown);
+  process.exit(1);
+}
+
+function helpOfSettings(): string {
+  const lines = settingsHelp().map(
+    ({name, fallback, text}) => `  ${name.padEnd(33)}${text}${fallback ? ` [${fallback}]` : ''}`,
+  );
+  return `
+Settings, from the environment or from the file that FRESHET_CONFIG names (lines of NAME=value);
+what is marked (secret) can come from a file whose name is in NAME_FILE:
+${lines.join('\n')}
+`;
+}

@@ -92,6 +92,7 @@ export const ROWS = {
     .default('default')
     .describe('user that may create and write the two databases'),
   FRESHET_CLICKHOUSE_PASSWORD: z.string().default('').describe('password of that user (secret)'),
+  FRESHET_CLICKHOUSE_NATIVE_PORT: whole(1, 65_535, 9000).describe('native port, for `freshet sql` alone'),
   FRESHET_CLICKHOUSE_TLS_CA: file('CA certificate that ClickHouse must show, with an https URL'),
   FRESHET_CLICKHOUSE_TLS_CERT: file('client certificate for ClickHouse'),
   FRESHET_CLICKHOUSE_TLS_KEY: file('key of that certificate'),

@@ -21,8 +21,10 @@ export interface TypeMapping {
   readonly samples: readonly string[];
 }
 
-/** PostgreSQL's output function, padding of char(n) included (a cast to text would strip it). */
-const output = (value: string): string => `concat(${value})`;
+/** NOT NULL for any type: a composite of NULLs is a value, though `IS NULL` holds for it. */
+const isValue = (value: string): string => `${value} IS DISTINCT FROM NULL`;
+/** PostgreSQL's output function, padding of char(n) included (a cast to text would strip it); `concat(NULL)` is ''. */
+const output = (value: string): string => `CASE WHEN ${isValue(value)} THEN concat(${value}) END`;
 const inYears = (value: string, text: string): string =>
   `CASE WHEN ${value} >= '1900-01-01' AND ${value} < '2300-01-01' THEN ${text} END`;
 
@@ -64,7 +66,12 @@ function decimalOf(modifier: number): {precision: number; scale: number} | undef
  * snapshot and stream. A type without a row is refused; it does not become a String by default.
  */
 export const TYPES: Readonly<Record<string, TypeMapping>> = {
-  bool: {ch: 'Bool', encode: encode.bool, chText: value => `if(${value}, 't', 'f')`, samples: ['t', 'f']},
+  bool: {
+    ch: 'Bool',
+    encode: encode.bool,
+    chText: value => `substring(toString(${value}), 1, 1)`,
+    samples: ['t', 'f'],
+  },
   int2: integer('Int16', '-32768', '32767'),
   int4: integer('Int32', '-2147483648', '2147483647'),
   int8: integer('Int64', '-9223372036854775808', '9223372036854775807'),
@@ -249,11 +256,23 @@ export function columnType(type: PgType, notNull: boolean): ColumnType {
     column: notNull ? arrayOf : `Variant(${arrayOf})`,
     encode: encode.array(mapping.encode, type.delimiter),
     input: mapping.input && arrayWireForm(mapping.input, notNull, arrayOf),
-    pgText: value =>
-      `(SELECT coalesce(string_agg(${pgFramed(pgText('e'))}, ',' ORDER BY o), '') FROM unnest(${value}) WITH ORDINALITY AS u(e, o))`,
-    chText: value => `arrayStringConcat(arrayMap(e -> ${chFramed(chText('e'))}, ${read(value)}), ',')`,
+    pgText: value => pgArrayText(value, pgText('e')),
+    chText: value => {
+      const joined = `arrayStringConcat(arrayMap(e -> ${chFramed(chText('e'))}, ${read(value)}), ',')`;
+      return notNull ? joined : `if(isNull(${value}), NULL, ${joined})`;
+    },
   };
 }
+
+/**
+ * Its elements, framed; NULL, as the encoder has it, where one element or a second dimension finds no place. `unnest`
+ * stands in the SELECT list: in FROM it would take a composite apart.
+ */
+const pgArrayText = (value: string, element: string): string =>
+  `CASE WHEN ${isValue(value)} AND coalesce(array_ndims(${value}), 1) = 1 THEN
+    (SELECT CASE WHEN bool_or(${isValue('e')} AND ${element} IS NULL) THEN NULL
+      ELSE coalesce(string_agg(${pgFramed(element)}, ',' ORDER BY o), '') END
+    FROM (SELECT unnest(${value}) AS e, generate_subscripts(${value}, 1) AS o) AS u) END`;
 
 function inputOf(mapping: TypeMapping, notNull: boolean): WireForm | undefined {
   if (!mapping.input || notNull) return mapping.input;

@@ -1,0 +1,81 @@
+import {z} from 'zod';
+import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
+import {kafkaClient} from '../kafka/client.ts';
+import {topicName, watermarkTopic} from '../kafka/topics.ts';
+import type {Log} from '../observe/log.ts';
+import type {Settings} from '../settings/settings.ts';
+import {chName, clickhouseClient, command, rows} from '../sink/clickhouse.ts';
+import {Registry, type TableRow} from '../sink/registry.ts';
+import {viewName} from '../sink/target.ts';
+import {clientConfig, withClient} from '../source/postgres.ts';
+import {dropSlot} from '../source/slot.ts';
+import {pgName} from '../source/table-schema.ts';
+
+/**
+ * Drops the slot and the publication, so that PostgreSQL keeps nothing for this pipeline; with `keepData` no more
+ * than that. Otherwise also topics, consumer group, target tables and views. 1 where `yes` is missing for that.
+ */
+export async function teardown(
+  settings: Settings,
+  log: Log,
+  {keepData, yes}: {keepData: boolean; yes: boolean},
+): Promise<number> {
+  if (!keepData && !yes) {
+    console.log(
+      `This drops slot ${settings.FRESHET_SLOT} and publication ${settings.FRESHET_PUBLICATION}, the topics ${settings.FRESHET_TOPIC_PREFIX}.*,\n` +
+        `database ${settings.FRESHET_CLICKHOUSE_DATABASE}, and the views made in ${settings.FRESHET_ANALYTICS_DATABASE}.\n` +
+        'Run it with --yes, or with --keep-data to drop the slot and the publication alone.',
+    );
+    return 1;
+  }
+  await withClient(clientConfig(settings), async client => {
+    if (await dropSlot(client, settings.FRESHET_SLOT)) console.log(`dropped slot ${settings.FRESHET_SLOT}`);
+    await client.query(`DROP PUBLICATION IF EXISTS ${pgName(settings.FRESHET_PUBLICATION)}`);
+    console.log(`dropped publication ${settings.FRESHET_PUBLICATION}`);
+  });
+  if (keepData) return 0;
+  const client = clickhouseClient(settings);
+  try {
+    const tables = await new Registry(client, settings).tables().catch((): TableRow[] => []);
+    if (settings.FRESHET_TRANSPORT === 'kafka') await dropTopics(settings, log, tables);
+    const analytics = settings.FRESHET_ANALYTICS_DATABASE;
+    const views = [
+      ...tables.map(row => viewName(settings, {schema: row.schema_name, table: row.table_name})),
+      ...readMigrationFiles().flatMap(file =>
+        file.kind === 'view' ? [file.name, `${file.name}_v${file.version}`] : [],
+      ),
+    ];
+    for (const view of views) await command(client, `DROP VIEW IF EXISTS ${chName(analytics, view)}`);
+    await command(client, `DROP DATABASE IF EXISTS ${chName(settings.FRESHET_CLICKHOUSE_DATABASE)} SYNC`);
+    // Somebody's own views may be there: then the database stays.
+    const [left] = await rows(
+      client,
+      z.object({n: z.coerce.number()}),
+      'SELECT count() AS n FROM system.tables WHERE database = {analytics: String}',
+      {analytics},
+    );
+    if (left?.n === 0) await command(client, `DROP DATABASE IF EXISTS ${chName(analytics)} SYNC`);
+    console.log(`dropped database ${settings.FRESHET_CLICKHOUSE_DATABASE} and ${views.length} views`);
+  } finally {
+    await client.close();
+  }
+  return 0;
+}
+
+async function dropTopics(settings: Settings, log: Log, tables: readonly TableRow[]): Promise<void> {
+  const prefix = settings.FRESHET_TOPIC_PREFIX;
+  const admin = kafkaClient(settings, log).admin();
+  try {
+    await admin.connect();
+    const existing = new Set(await admin.listTopics());
+    const topics = [
+      ...tables.map(row => topicName(prefix, row.schema_name, row.table_name)),
+      watermarkTopic(prefix),
+    ].filter(topic => existing.has(topic));
+    if (topics.length > 0) await admin.deleteTopics({topics});
+    await admin.deleteGroups([settings.FRESHET_CONSUMER_GROUP]).catch(() => {}); // it may never have been made
+    console.log(`dropped ${topics.length} topics`);
+  } finally {
+    await admin.disconnect().catch(() => {});
+  }
+}

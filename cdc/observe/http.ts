@@ -1,0 +1,59 @@
+import {once} from 'node:events';
+import {createServer, type Server} from 'node:http';
+import type {Settings} from '../settings/settings.ts';
+import type {ClickHouseClient} from '../sink/clickhouse.ts';
+import {registry} from './metrics.ts';
+import {readFreshness} from './status.ts';
+import {statusPage} from './status-page.ts';
+
+/** Serves /health (503 where a table is late, parked or unknown), /metrics for Prometheus, and a page for people. */
+export async function serveStatus(
+  client: ClickHouseClient,
+  settings: Settings,
+  port = settings.FRESHET_HTTP_PORT,
+): Promise<{port: number; close(): Promise<void>}> {
+  const server = createServer((request, response) => {
+    const path = (request.url ?? '/').split('?')[0] ?? '/';
+    answer(client, settings, path).then(
+      ({status, type, body}) =>
+        response.writeHead(status, {'content-type': type, 'cache-control': 'no-store'}).end(body),
+      error => response.writeHead(500, {'content-type': 'text/plain; charset=utf-8'}).end(String(error)),
+    );
+  });
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  return {port: portOf(server), close: () => closed(server)};
+}
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+async function answer(client: ClickHouseClient, settings: Settings, path: string): Promise<Answer> {
+  switch (path) {
+    case '/metrics':
+      return {status: 200, type: registry.contentType, body: await registry.metrics()};
+    case '/health': {
+      const tables = await readFreshness(client, settings);
+      const healthy = tables.length > 0 && tables.every(({state}) => state === 'ok' || state === 'idle');
+      return {status: healthy ? 200 : 503, type: 'application/json', body: JSON.stringify({healthy, tables})};
+    }
+    case '/':
+      return {status: 200, type: 'text/html; charset=utf-8', body: await statusPage(client, settings)};
+    default:
+      return {status: 404, type: 'text/plain; charset=utf-8', body: 'there are /, /health and /metrics'};
+  }
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+async function closed(server: Server): Promise<void> {
+  server.closeAllConnections();
+  server.close();
+  await once(server, 'close');
+}
