@@ -202,8 +202,9 @@ const BEFORE: Record<keyof ShopRows, Row> = {
 const DELETED = [90_001, 90_002];
 
 /** The same rows the way a stream can bring them: each twice, old versions late, deletions before and after. */
-export async function fillClickHouse({client, databases}: TestWarehouse, shop: ShopRows): Promise<void> {
+export async function fillClickHouse({client, databases, run}: TestWarehouse, shop: ShopRows): Promise<void> {
   for (const [name, values] of Object.entries(shop) as [keyof ShopRows, Row[]][]) {
+    await run(`SYSTEM STOP MERGES {cdc}.public__${name}`); // FINAL must do the work
     const insert = (rows: Row[]) =>
       client.insert({
         table: `${databases.cdc}.public__${name}`,

@@ -61,14 +61,13 @@ const SHOP: Readonly<Record<string, string>> = {
     quantity Int32, unit_price Decimal(12, 3), ordered_at DateTime64(6, 'UTC')`,
 };
 
-/** What the sink makes: target tables and views of their current rows. Merges are stopped: FINAL must do the work. */
-export async function createShopTables({run}: TestWarehouse): Promise<void> {
+/** What the sink makes: target tables and views of their current rows. */
+export async function createShopTables({run}: Pick<TestWarehouse, 'run'>): Promise<void> {
   await run('CREATE DATABASE IF NOT EXISTS {cdc};\nCREATE DATABASE IF NOT EXISTS {analytics};');
   for (const [name, columns] of Object.entries(SHOP)) {
     await run(`CREATE TABLE {cdc}.public__${name} (${columns}, _version UInt128, _is_deleted UInt8,
         _commit_ts DateTime64(6, 'UTC'), _ingested_at DateTime64(3, 'UTC') DEFAULT now64(3))
         ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY id;
-      SYSTEM STOP MERGES {cdc}.public__${name};
       CREATE VIEW {analytics}.${name} SQL SECURITY DEFINER AS
         SELECT * EXCEPT (_version, _is_deleted, _commit_ts, _ingested_at)
         FROM {cdc}.public__${name} FINAL WHERE _is_deleted = 0`);
