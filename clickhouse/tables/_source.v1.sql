@@ -5,6 +5,7 @@ CREATE TABLE IF NOT EXISTS {cdc}._source {on_cluster} (
   pipeline String,
   system_identifier String,
   timeline UInt32,
+  transport String COMMENT 'kafka with its topic prefix, or direct: another one cannot go on where this one stood',
   epoch UInt16 COMMENT 'rises whenever positions may start again lower',
   consistent_point UInt64 COMMENT 'LSN the slot began at',
   snapshot_done UInt8,

@@ -1,0 +1,333 @@
+-- What readers and the pipeline find after a migration, as ClickHouse itself tells it. Generated:
+--   UPDATE_SCHEMA=1 node_modules/.bin/ava clickhouse/schema.test.ts
+-- The queries of the views, and each version's own name, are in clickhouse/views/.
+
+CREATE TABLE cdc._freshness (
+  schema_name String,
+  table_name String,
+  visible_at DateTime64(6, 'UTC'),
+  oldest_commit DateTime64(6, 'UTC'),
+  newest_commit DateTime64(6, 'UTC'),
+  rows UInt64,
+  bytes UInt64
+) ENGINE = MergeTree ORDER BY (schema_name, table_name, visible_at) COMMENT 'Inserts; lag is visible_at - newest_commit at best and visible_at - oldest_commit at worst';
+
+CREATE TABLE cdc._migration_lock (
+  number UInt64,
+  event LowCardinality(String) COMMENT 'claim, alive or release',
+  owner String,
+  at DateTime64(6, 'UTC')
+) ENGINE = MergeTree ORDER BY (number, event) COMMENT 'Who migrates; one claim a number';
+
+CREATE TABLE cdc._migrations (
+  file String,
+  sha256 String,
+  applied_by String,
+  applied_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (file) COMMENT 'SQL files that were applied; read with FINAL';
+
+CREATE TABLE cdc._rejects (
+  schema_name String,
+  table_name String,
+  key String COMMENT 'primary key of the row as JSON',
+  column_name String,
+  value String COMMENT 'as PostgreSQL wrote it',
+  version UInt128 COMMENT '_version of the row',
+  reason String,
+  at DateTime64(6, 'UTC')
+) ENGINE = MergeTree ORDER BY (schema_name, table_name, at) COMMENT 'Values that were not stored as they are; a replay may repeat a row';
+
+CREATE TABLE cdc._schemas (
+  schema_id String,
+  schema_name String,
+  table_name String,
+  definition String COMMENT 'columns, types and key as JSON',
+  created_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (schema_id) COMMENT 'Definitions of the source tables; read with FINAL';
+
+CREATE TABLE cdc._source (
+  pipeline String,
+  system_identifier String,
+  timeline UInt32,
+  transport String COMMENT 'kafka with its topic prefix, or direct: another one cannot go on where this one stood',
+  epoch UInt16 COMMENT 'rises whenever positions may start again lower',
+  consistent_point UInt64 COMMENT 'LSN the slot began at',
+  snapshot_done UInt8,
+  updated_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline) COMMENT 'The source a pipeline follows; read with FINAL';
+
+CREATE TABLE cdc._tables (
+  schema_name String,
+  table_name String,
+  target String COMMENT 'its table in this database',
+  state LowCardinality(String) COMMENT 'snapshot, streaming or parked',
+  reason String COMMENT 'why it is parked; empty otherwise',
+  snapshot_position UInt64 COMMENT 'LSN of the consistent point its rows were read at',
+  schema_id String COMMENT 'its row in _schemas',
+  updated_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (schema_name, table_name) COMMENT 'Replicated tables and their state; read with FINAL';
+
+CREATE TABLE cdc._watermarks (
+  schema_name String,
+  table_name String,
+  position UInt64 COMMENT 'LSN',
+  complete_up_to DateTime64(6, 'UTC') COMMENT 'every change committed up to here is visible',
+  newest_commit Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit of this table known at the source',
+  updated_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (schema_name, table_name) COMMENT 'How far each table is complete; read with FINAL';
+
+CREATE VIEW ecommerce_analytics.customer_metrics (
+  customer_id Int64 COMMENT 'customers.id',
+  name String COMMENT 'as it is now',
+  country String COMMENT 'of the customer',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
+  last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
+  days_since_last_order Int64 COMMENT 'UTC calendar days from last_order_at to today',
+  is_returning Bool COMMENT 'more than one sales order'
+) COMMENT 'One row a customer with at least one order of any status';
+
+CREATE VIEW ecommerce_analytics.customers (
+  id Int64,
+  external_id Nullable(String),
+  name String,
+  email Nullable(String),
+  country String,
+  address Nullable(String),
+  created_at DateTime64(6, 'UTC'),
+  updated_at DateTime64(6, 'UTC')
+);
+
+CREATE VIEW ecommerce_analytics.daily_sales_summary (
+  day Date COMMENT 'UTC day',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
+  returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  customers UInt64 COMMENT 'known customers with a sales order in this period',
+  first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is in this period',
+  returning_customers UInt64 COMMENT 'customers - first_time_customers'
+) COMMENT 'Sales by UTC day: one row a day with an order or a line';
+
+CREATE VIEW ecommerce_analytics.data_freshness (
+  table_name String COMMENT 'schema and table at the source',
+  newest_commit Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit of this table known at the source',
+  newest_visible Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit that ClickHouse shows; NULL when none arrived in the last 30 days',
+  lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the newest commit of the newest batch',
+  p95_lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the oldest commit of each batch, 95th percentile over 5 minutes',
+  complete_up_to Nullable(DateTime64(6, 'UTC')) COMMENT 'every change committed up to here is visible; NULL when unknown',
+  seconds_behind Nullable(Float64) COMMENT 'now - complete_up_to',
+  state LowCardinality(String) COMMENT 'ok, late, idle, unknown or parked',
+  reason String COMMENT 'why it is not ok; empty when it is',
+  rows_last_5_min UInt64 COMMENT 'row versions that became visible in the last 5 minutes'
+) COMMENT 'One row a replicated table: late (more than 30 s behind) and idle (complete, nothing new for 5 minutes) are different things';
+
+CREATE VIEW ecommerce_analytics.first_sales (
+  customer_id Int64 COMMENT 'customers.id',
+  at DateTime64(6, 'UTC') COMMENT 'when the first sales order was placed'
+) COMMENT 'One row a customer with at least one sales order';
+
+CREATE VIEW ecommerce_analytics.hourly_orders_trend (
+  hour DateTime('UTC') COMMENT 'UTC hour; the last one is still running',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  customers UInt64 COMMENT 'known customers with a sales order in this hour'
+) COMMENT 'The current UTC hour and the 23 before it; hours without orders are zeros';
+
+CREATE VIEW ecommerce_analytics.line_facts (
+  line_id Int64 COMMENT 'order_items.id',
+  order_id Int64 COMMENT 'orders.id',
+  product_id Int64 COMMENT 'products.id',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  at DateTime64(6, 'UTC') COMMENT 'moment of the line: order_items.ordered_at',
+  class LowCardinality(String) COMMENT 'of its order: sale, cancelled or return',
+  quantity Int64 COMMENT 'negative in returns',
+  units Int64 COMMENT 'quantity, 0 when the order is cancelled',
+  sold_units Int64 COMMENT 'quantity in a sale',
+  returned_units Int64 COMMENT 'what a return took back, as a positive number',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price',
+  gross_sales Decimal(38, 3) COMMENT 'line_total in a sale',
+  returns_total Decimal(38, 3) COMMENT 'line_total in a return',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total in a cancelled order',
+  revenue Decimal(38, 3) COMMENT 'line_total, 0 when the order is cancelled'
+) COMMENT 'One row an order line whose order is known, with what it adds to each measure';
+
+CREATE VIEW ecommerce_analytics.monthly_sales_summary (
+  month Date COMMENT 'first day of the UTC month',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
+  returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  customers UInt64 COMMENT 'known customers with a sales order in this period',
+  first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is in this period',
+  returning_customers UInt64 COMMENT 'customers - first_time_customers'
+) COMMENT 'Sales by UTC month: one row a month with an order or a line';
+
+CREATE VIEW ecommerce_analytics.order_facts (
+  order_id Int64 COMMENT 'orders.id',
+  order_no String COMMENT 'as the shop prints it',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  at DateTime64(6, 'UTC') COMMENT 'when it was placed: orders.created_at',
+  country String COMMENT 'of the order',
+  status LowCardinality(String) COMMENT 'as it is now',
+  class LowCardinality(String) COMMENT 'sale, cancelled or return; a refunded order stays a sale, its return order nets it',
+  sales_orders UInt8 COMMENT '1 for a sale',
+  cancelled_orders UInt8 COMMENT '1 for a cancelled order',
+  return_orders UInt8 COMMENT '1 for a return'
+) COMMENT 'One row an order, with its class';
+
+CREATE VIEW ecommerce_analytics.order_items (
+  id Int64,
+  order_id Int64,
+  line_no Int32,
+  product_id Int64,
+  description Nullable(String),
+  quantity Int32,
+  unit_price Decimal(12, 3),
+  ordered_at DateTime64(6, 'UTC')
+);
+
+CREATE VIEW ecommerce_analytics.orders (
+  id Int64,
+  order_no String,
+  customer_id Nullable(Int64),
+  status LowCardinality(String),
+  country String,
+  currency String,
+  returns_order_id Nullable(Int64),
+  created_at DateTime64(6, 'UTC'),
+  updated_at DateTime64(6, 'UTC')
+);
+
+CREATE VIEW ecommerce_analytics.pipeline_lag (
+  at DateTime64(6, 'UTC') COMMENT 'when the batch became visible',
+  table_name String COMMENT 'schema and table at the source',
+  lag_seconds Float64 COMMENT 'from commit to visible, for the newest commit of the batch',
+  worst_lag_seconds Float64 COMMENT 'from commit to visible, for the oldest commit of the batch',
+  rows UInt64 COMMENT 'row versions in the batch'
+) COMMENT 'One row a table and insert of the last 30 days; always filter by at';
+
+CREATE VIEW ecommerce_analytics.product_performance (
+  product_id Int64 COMMENT 'products.id',
+  sku String COMMENT 'stock keeping unit',
+  name Nullable(String) COMMENT 'as it is now',
+  category Nullable(String) COMMENT 'as it is now',
+  price Decimal(12, 3) COMMENT 'list price now; lines keep the price they were sold at',
+  orders UInt64 COMMENT 'orders with it that are not cancelled',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  returned_units Int64 COMMENT 'units in return orders, as a positive number',
+  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when none was sold',
+  first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
+  last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
+) COMMENT 'One row a product, also those never sold';
+
+CREATE VIEW ecommerce_analytics.products (
+  id Int64,
+  sku String,
+  name Nullable(String),
+  category Nullable(String),
+  price Decimal(12, 3),
+  attributes String,
+  description Nullable(String),
+  created_at DateTime64(6, 'UTC'),
+  updated_at DateTime64(6, 'UTC')
+);
+
+CREATE VIEW ecommerce_analytics.recent_activity (
+  at DateTime64(6, 'UTC') COMMENT 'when it was placed',
+  order_id Int64 COMMENT 'orders.id',
+  order_no String COMMENT 'as the shop prints it',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  customer_name Nullable(String) COMMENT 'NULL for a guest',
+  country String COMMENT 'of the order',
+  status LowCardinality(String) COMMENT 'as it is now',
+  lines UInt64 COMMENT 'order lines',
+  total Decimal(38, 3) COMMENT 'quantity x unit_price over its lines, whatever its status'
+) COMMENT 'Orders placed in the last 24 hours, newest first';
+
+CREATE VIEW ecommerce_analytics.sales_facts (
+  at DateTime64(6, 'UTC') COMMENT 'an order counts when it was placed, a line at its own moment',
+  order_id Int64 COMMENT 'orders.id',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
+  returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count'
+) COMMENT 'One row an order and one row an order line; sum the measures over any group';
+
+CREATE VIEW ecommerce_analytics.top_customers_by_orders (
+  rank UInt64 COMMENT '1 is first',
+  customer_id Int64 COMMENT 'customers.id',
+  name String COMMENT 'as it is now',
+  country String COMMENT 'of the customer',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
+  last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
+  days_since_last_order Int64 COMMENT 'UTC calendar days from last_order_at to today',
+  is_returning Bool COMMENT 'more than one sales order'
+) COMMENT 'The top 50 customers by sales_orders, then revenue, then customer_id';
+
+CREATE VIEW ecommerce_analytics.top_selling_products (
+  rank UInt64 COMMENT '1 is first',
+  product_id Int64 COMMENT 'products.id',
+  sku String COMMENT 'stock keeping unit',
+  name Nullable(String) COMMENT 'as it is now',
+  category Nullable(String) COMMENT 'as it is now',
+  price Decimal(12, 3) COMMENT 'list price now; lines keep the price they were sold at',
+  orders UInt64 COMMENT 'orders with it that are not cancelled',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  returned_units Int64 COMMENT 'units in return orders, as a positive number',
+  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when none was sold',
+  first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
+  last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
+) COMMENT 'The top 20 products by units, then revenue, then product_id';
