@@ -1,0 +1,62 @@
+import test from 'ava';
+import fc from 'fast-check';
+import {topicName, watermarkTopic} from './topics.ts';
+
+const LEGAL = /^[A-Za-z0-9._-]{1,249}$/;
+/** PostgreSQL's names: up to 63 bytes, of anything but NUL. Letters of the escape itself make near misses likely. */
+const weird = fc.oneof(
+  fc.string({unit: fc.constantFrom('_', 'x', '.', '2', 'e', '5', 'f', 'X', ' '), minLength: 1, maxLength: 6}),
+  fc.string({unit: 'binary', minLength: 1, maxLength: 6}),
+);
+const table = fc.tuple(weird, weird);
+const seed = Date.now() % 2 ** 31;
+
+test('every topic name is one that Kafka takes', t => {
+  t.log(`seed ${seed}`);
+  fc.assert(
+    fc.property(table, ([schema, name]) => LEGAL.test(topicName('shop-1', schema, name))),
+    {seed, numRuns: 2_000},
+  );
+  t.is(topicName('p', 'public', 'orders'), 'p.public.orders');
+  t.is(topicName('p', 'public', 'order_items'), 'p.public.order_items');
+  t.is(topicName('p', 'Übung', 'a.b c'), 'p._xc3_x9cbung.a_x2eb_x20c');
+});
+
+test('two tables never share a topic, nor one with the watermarks', t => {
+  t.log(`seed ${seed}`);
+  fc.assert(
+    fc.property(table, table, (one, other) => {
+      const topic = topicName('p', ...one);
+      const same = one[0] === other[0] && one[1] === other[1];
+      return (topic === topicName('p', ...other)) === same && topic !== watermarkTopic('p');
+    }),
+    {seed, numRuns: 10_000},
+  );
+  // Each of these pairs was one topic under some simpler rule.
+  for (const [one, other] of [
+    [
+      ['a.b', 'c'],
+      ['a', 'b.c'],
+    ],
+    [
+      ['s', 'a_x2eb'],
+      ['s', 'a.b'],
+    ],
+    [
+      ['s', '_'],
+      ['s', '_x5f'],
+    ],
+    [
+      ['s', 'é'],
+      ['s', 'è'],
+    ],
+  ] as const) {
+    t.not(topicName('p', one[0], one[1]), topicName('p', other[0], other[1]));
+  }
+});
+
+test('a name too long for a topic is refused by name', t => {
+  const error = t.throws(() => topicName('p', 'ü'.repeat(31), 'ü'.repeat(31)));
+  t.like(error, {code: 'pg.preflight'});
+  t.regex(error!.message, /ü\.ü.* would have \d+ characters/);
+});
