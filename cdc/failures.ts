@@ -39,6 +39,10 @@ export const FAILURES = {
     reaction: 'halt',
     hint: 'raise min.insync.replicas of the topic, or its replication factor',
   },
+  'kafka.topic_refused': {
+    reaction: 'halt',
+    hint: 'the brokers take no topic of that name (another differs from it by _ for . alone), or a policy forbids it',
+  },
   'kafka.message_too_large': {
     reaction: 'halt',
     hint: 'raise max.message.bytes of the topic and message.max.bytes of the broker',

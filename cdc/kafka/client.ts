@@ -35,14 +35,27 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   GROUP_AUTHORIZATION_FAILED: 'kafka.auth',
   CLUSTER_AUTHORIZATION_FAILED: 'kafka.auth',
   SASL_AUTHENTICATION_FAILED: 'kafka.auth',
+  INVALID_TOPIC_EXCEPTION: 'kafka.topic_refused',
+  POLICY_VIOLATION: 'kafka.topic_refused',
   KafkaJSSASLAuthenticationError: 'kafka.auth',
 };
+
+interface KafkaFailure {
+  readonly cause?: unknown;
+  readonly errors?: readonly KafkaFailure[];
+  readonly type?: string;
+  readonly name?: string;
+  readonly message?: string;
+  readonly topic?: string;
+}
 
 /** What is not known here is taken for an outage: capture and sink go on from what is durable. */
 export function asKafkaError(error: unknown): PipelineError {
   if (error instanceof PipelineError) return error;
-  let root = error as {cause?: unknown; type?: string; name?: string; message?: string};
-  while (root.cause instanceof Error) root = root.cause as typeof root;
+  let root = error as KafkaFailure;
+  while (root.cause instanceof Error) root = root.cause as KafkaFailure;
+  root = root.errors?.[0] ?? root; // creating topics fails with an error for each
   const code = CODES[root.type ?? ''] ?? CODES[root.name ?? ''] ?? 'kafka.unavailable';
-  return new PipelineError(code, `Kafka: ${root.message ?? String(error)}`, {cause: error});
+  const topic = root.topic === undefined ? '' : `topic ${root.topic}: `;
+  return new PipelineError(code, `Kafka: ${topic}${root.message ?? String(error)}`, {cause: error});
 }

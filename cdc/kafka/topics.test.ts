@@ -1,6 +1,10 @@
 import test from 'ava';
 import fc from 'fast-check';
-import {topicName, watermarkTopic} from './topics.ts';
+import {skip} from '../../scripts/stack/skip.ts';
+import {PipelineError} from '../failures.ts';
+import {makeWorld, server} from '../test-support/start-pipeline.ts';
+import {kafkaClient} from './client.ts';
+import {prepareTopics, topicName, watermarkTopic} from './topics.ts';
 
 const LEGAL = /^[A-Za-z0-9._-]{1,249}$/;
 /** PostgreSQL's names: up to 63 bytes, of anything but NUL. Letters of the escape itself make near misses likely. */
@@ -59,4 +63,24 @@ test('a name too long for a topic is refused by name', t => {
   const error = t.throws(() => topicName('p', 'ü'.repeat(31), 'ü'.repeat(31)));
   t.like(error, {code: 'pg.preflight'});
   t.regex(error!.message, /ü\.ü.* would have \d+ characters/);
+});
+
+test('a topic that the brokers refuse is named, and not asked for again and again', async t => {
+  if (!server('TEST_KAFKA_BROKERS')) return skip(t, 'no Kafka');
+  const {settings, log} = await makeWorld(t, '');
+  const admin = kafkaClient(settings, log).admin();
+  await admin.connect();
+  const prefix = settings.FRESHET_TOPIC_PREFIX;
+  t.teardown(async () => {
+    await admin.deleteTopics({topics: [first]});
+    await admin.disconnect();
+  });
+  // To Kafka's metrics these two are one name.
+  const [first, second] = [topicName(prefix, 'a_b', 'c'), topicName(prefix, 'a', 'b_c')];
+  await prepareTopics(admin, settings, [{topic: first, partitions: 1}], log);
+  const error = await t.throwsAsync(prepareTopics(admin, settings, [{topic: second, partitions: 1}], log), {
+    instanceOf: PipelineError,
+  });
+  t.like(error, {code: 'kafka.topic_refused', reaction: 'halt'});
+  t.true(error?.message.includes(second));
 });
