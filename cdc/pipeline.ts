@@ -85,8 +85,9 @@ const TABLES_MS = 5_000;
 async function sinkStage(context: Context, ready: Promise<void>): Promise<void> {
   const {settings, log, registry, signal} = context;
   await Promise.race([ready, aborted(signal)]);
-  const tables = await registry.tables();
   if (signal.aborted) return;
+  await registry.unpark();
+  const tables = await registry.tables();
   if (tables.length === 0) {
     log.info({}, 'no tables yet: waiting for a capture to start');
     await sleep(TABLES_MS, undefined, {signal}).catch(() => {});

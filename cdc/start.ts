@@ -4,6 +4,7 @@ import {Batch, writeHorizon} from './kafka/envelope.ts';
 import type {Ends} from './kafka/message.ts';
 import type {Publisher} from './kafka/transport.ts';
 import {retrying} from './retry.ts';
+import type {Settings} from './settings/settings.ts';
 import {nameOf, type SourceRow} from './sink/registry.ts';
 import {applySnapshotChunk} from './sink/table-writer.ts';
 import {createTarget} from './sink/target.ts';
@@ -54,8 +55,9 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
     const server = await connection.identify();
     const before = await registry.source();
     const known = new Map((await registry.tables()).map(row => [nameOf(row), row]));
+    const transport = transportName(settings);
     const reason = whyAnew(
-      {before, server, slot, createdPublication: checked.createdPublication},
+      {before, server, transport, slot, createdPublication: checked.createdPublication},
       tables,
       known,
     );
@@ -72,16 +74,21 @@ function refuse({problems}: Preflight): void {
   if (problems.length > 0) throw new PipelineError('pg.preflight', `\n${problemLines(problems).join('\n')}`);
 }
 
+/** What was sent one way and not applied yet would be missing from the other. */
+const transportName = ({FRESHET_TRANSPORT: transport, FRESHET_TOPIC_PREFIX: prefix}: Settings): string =>
+  transport === 'kafka' ? `kafka ${prefix}` : transport;
+
 interface Known {
   readonly before: SourceRow | undefined;
   readonly server: {systemIdentifier: string; timeline: number};
+  readonly transport: string;
   readonly slot: {walStatus: string | null} | undefined;
   readonly createdPublication: boolean;
 }
 
 /** Why the stream cannot go on from where it stood; undefined where it can. */
 function whyAnew(
-  {before, server, slot, createdPublication}: Known,
+  {before, server, transport, slot, createdPublication}: Known,
   tables: readonly CapturedTable[],
   states: ReadonlyMap<string, {state: string}>,
 ): string | undefined {
@@ -89,6 +96,7 @@ function whyAnew(
   if (!before.snapshot_done) return 'the last one was not finished';
   if (before.system_identifier !== server.systemIdentifier) return 'the source is another server';
   if (before.timeline !== server.timeline) return `the source is on timeline ${server.timeline} now`;
+  if (before.transport !== transport) return `the transport was ${before.transport}`;
   if (!slot) return 'the replication slot is gone';
   if (slot.walStatus === 'lost') return 'the replication slot lost WAL that it needed';
   if (createdPublication) return 'the publication was gone, so changes may be missing';
@@ -113,7 +121,12 @@ async function snapshot(
     before !== undefined &&
     (before.system_identifier !== server.systemIdentifier || before.timeline !== server.timeline);
   const epoch = (before?.epoch ?? 0) + (moved ? 1 : 0);
-  const source = {system_identifier: server.systemIdentifier, timeline: server.timeline, epoch};
+  const source = {
+    system_identifier: server.systemIdentifier,
+    timeline: server.timeline,
+    epoch,
+    transport: transportName(settings),
+  };
   // Written first: a crash from here on finds an unfinished snapshot, whatever was done to the slot.
   await registry.saveSource({...source, consistent_point: before?.consistent_point ?? '0', snapshot_done: 0});
   await registry.setTables(schemas, 'snapshot', 0n);

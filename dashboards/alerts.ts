@@ -56,7 +56,8 @@ export const ALERTS: readonly Alert[] = [
     panel: 'Freshness by table',
     summary: '{{ $values.B.Value }} table(s) set aside; their figures stand still',
     description: 'ClickHouse or the encoder refused rows of the table. The other tables go on.',
-    whatToDo: 'Read its reason on the panel, mend the cause, then run: freshet resync <table>.',
+    whatToDo:
+      'Read its reason on the panel, mend the cause and restart freshet run (or sink): it goes on where it stood.',
   },
   {
     uid: 'freshet-not-complete',

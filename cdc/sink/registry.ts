@@ -25,6 +25,7 @@ export type TableRow = z.infer<typeof TableRow>;
 const SourceRow = z.object({
   system_identifier: z.string(),
   timeline: z.number(),
+  transport: z.string(),
   epoch: z.number(),
   consistent_point: z.string(),
   snapshot_done: z.number(),
@@ -87,15 +88,23 @@ export class Registry {
 
   /** Sets a table aside, with the reason that `status` and the dashboards show. */
   async park(name: string, reason: string): Promise<void> {
-    const row = (await this.tables()).find(candidate => nameOf(candidate) === name);
-    if (!row) return;
-    const parked = {
+    await this.#change(row => nameOf(row) === name, 'parked', reason);
+  }
+
+  /** At a sink's start: what was set aside is tried again from where it stood. */
+  async unpark(): Promise<void> {
+    await this.#change(row => row.state === 'parked', 'streaming', '');
+  }
+
+  async #change(which: (row: TableRow) => boolean, state: TableState, reason: string): Promise<void> {
+    const changed = (await this.tables()).filter(which).map(row => ({
       ...row,
-      state: 'parked',
+      state,
       reason,
       target: targetName({schema: row.schema_name, table: row.table_name}),
-    };
-    await insertRows(this.#client, this.#table('_tables'), [{...parked, updated_at: this.#now()}]);
+      updated_at: this.#now(),
+    }));
+    await insertRows(this.#client, this.#table('_tables'), changed);
   }
 
   /** Must be called before the first row with this definition is sent: the sink reads it by the row's header. */

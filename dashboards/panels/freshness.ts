@@ -181,7 +181,7 @@ const WHAT_TO_DO = `
 | What you see | What to do |
 |---|---|
 | All tables *late*, lag grows | Is \`freshet run\` up? Its log and \`/health\` name the code of the failure and a hint. Then \`SELECT * FROM pg_replication_slots\`: an inactive slot keeps WAL until it is *lost*. |
-| One table *parked* | Read its reason. Mend the cause, then \`freshet resync <table>\`. The others are not touched. |
+| One table *parked* | Read its reason. Mend the cause and restart \`freshet run\` (or \`sink\`): it goes on where it stood. The others are not touched. |
 | *unknown* for long | The table is being read for the first time, or again. Rows per second show that it moves. |
 | *idle* | Nothing. No changes arrive, and the watermark still moves. |
 | "Complete up to" stands, nothing is late | The source does not answer: is PostgreSQL up, and does the slot exist? |
