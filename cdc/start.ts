@@ -170,7 +170,7 @@ async function publishHorizons(
 ): Promise<Ends> {
   const batch = new Batch();
   for (const schema of schemas) {
-    writeHorizon(batch, schema, {...horizon, truncate: false}, publisher.partitions(schema.name));
+    writeHorizon(batch, schema, horizon, publisher.partitions(schema.name));
   }
   return publisher.publish(batch.messages());
 }

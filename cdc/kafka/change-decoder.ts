@@ -1,10 +1,10 @@
 import {PipelineError, unreachable} from '../failures.ts';
 import {metrics} from '../observe/metrics.ts';
-import {type Lsn, rowVersion} from '../source/lsn.ts';
+import type {Lsn} from '../source/lsn.ts';
 import {type Message, PgoutputDecoder} from '../source/pgoutput.ts';
 import {RowEncoder} from '../source/row-encoder.ts';
 import type {CapturedTable} from '../source/tables.ts';
-import {Batch, EnvelopeWriter, type TransactionContext, writeHorizon} from './envelope.ts';
+import {Batch, EnvelopeWriter, type TransactionContext} from './envelope.ts';
 
 /** The end of a transaction: what was decoded before it is whole. */
 export interface Commit {
@@ -105,7 +105,7 @@ export class ChangeDecoder {
         this.#change(message, lsn);
         return;
       case 'truncate':
-        for (const oid of message.oids) this.#truncate(oid);
+        for (const oid of message.oids) this.#truncate(oid, lsn);
         return;
       case 'message':
       case 'origin':
@@ -180,11 +180,11 @@ export class ChangeDecoder {
     );
   }
 
-  #truncate(oid: number): void {
-    const {epoch, commitLsn, commitMicros} = this.#current();
-    const {table} = this.#writer(oid).rows;
-    const version = rowVersion(epoch, commitLsn, ++this.#ordinal);
-    this.#touched.add(table.name);
-    writeHorizon(this.#batch, table, {version, commitMicros, truncate: true}, this.#partitions(table.name));
+  #truncate(oid: number, lsn: Lsn): void {
+    const transaction = this.#current();
+    const writer = this.#writer(oid);
+    const {name} = writer.rows.table;
+    this.#touched.add(name);
+    writer.truncate(this.#batch, {ordinal: ++this.#ordinal, lsn}, transaction, this.#partitions(name));
   }
 }

@@ -89,7 +89,26 @@ export class EnvelopeWriter {
     batch.add(this.rows.table, partition, keyStart, valueStart, this.#headers(change, transaction));
   }
 
-  #tail(out: Bytes, {op, ordinal, lsn}: Change, transaction: TransactionContext): void {
+  /** Appends a TRUNCATE: one message for each partition, behind that partition's older rows. */
+  truncate(
+    batch: Batch,
+    at: Pick<Change, 'ordinal' | 'lsn'>,
+    transaction: TransactionContext,
+    partitions: number,
+  ): void {
+    const {epoch, commitLsn, commitMicros} = transaction;
+    const value = new Bytes(1 << 10);
+    value.ascii('{"before":null,"after":null');
+    this.#tail(value, {...at, op: 't'}, transaction);
+    const version = rowVersion(epoch, commitLsn, at.ordinal);
+    addHorizon(batch, this.rows.table, {version, commitMicros}, value.view(), partitions);
+  }
+
+  #tail(
+    out: Bytes,
+    {op, ordinal, lsn}: {op: string} & Pick<Change, 'ordinal' | 'lsn'>,
+    transaction: TransactionContext,
+  ): void {
     const {epoch, commitLsn, commitMicros, xid} = transaction;
     out.bytes(
       Buffer.from(
@@ -119,27 +138,37 @@ export class EnvelopeWriter {
   }
 }
 
-/**
- * A horizon for every partition of a table: all its rows below the version are gone. A TRUNCATE is Debezium's `t`;
- * the end of a resync is an `m`, which other readers pass over.
- */
-export function writeHorizon(
+/** A point in the order of versions: all rows of a table below it are gone. */
+export interface Horizon {
+  readonly version: bigint;
+  readonly commitMicros: bigint;
+}
+
+/** The horizon at the end of a resync, for every partition: an `m`, which other readers pass over. */
+export function writeHorizon(batch: Batch, table: TableSchema, horizon: Horizon, partitions: number): void {
+  const {schema, table: name} = table.definition;
+  const source = {
+    connector: 'postgresql',
+    schema,
+    table: name,
+    ts_ms: Number(horizon.commitMicros / 1000n),
+  };
+  const value = Buffer.from(JSON.stringify({before: null, after: null, source, op: 'm', transaction: null}));
+  addHorizon(batch, table, horizon, value, partitions);
+}
+
+function addHorizon(
   batch: Batch,
   table: TableSchema,
-  horizon: {version: bigint; commitMicros: bigint; truncate: boolean},
+  {version, commitMicros}: Horizon,
+  value: Buffer,
   partitions: number,
 ): void {
-  const {version, commitMicros, truncate} = horizon;
-  const {schema, table: name} = table.definition;
   const headers: Headers = {
     [HEADER.horizon]: `${version}`,
     [HEADER.row]: technicalColumns(version, true, commitMicros),
     [HEADER.schema]: table.id,
   };
-  const source = {connector: 'postgresql', schema, table: name, ts_ms: Number(commitMicros / 1000n)};
-  const value = Buffer.from(
-    JSON.stringify({before: null, after: null, source, op: truncate ? 't' : 'm', transaction: null}),
-  );
   for (let partition = 0; partition < partitions; partition++) {
     const start = batch.bytes.length;
     batch.bytes.bytes(value);
