@@ -1,4 +1,3 @@
-import {setTimeout as sleep} from 'node:timers/promises';
 import {asPipelineError, PipelineError} from './failures.ts';
 import {ChangeDecoder, type SealedBatch} from './kafka/change-decoder.ts';
 import type {Ends} from './kafka/message.ts';
@@ -19,7 +18,7 @@ export interface CaptureOptions {
   readonly tables: readonly CapturedTable[];
   readonly database: string;
   readonly epoch: number;
-  /** Where the messages of a snapshot's end lie: the first watermark waits for them. */
+  /** Where the topics ended at the start: the first watermark waits for it. */
   readonly ends: Ends;
   readonly settings: Settings;
   readonly log: Log;
@@ -146,6 +145,7 @@ class Capture {
     }
     this.#acknowledge(true);
     this.#options.clock.tick(this.#idle);
+    this.#wake(); // the clock may have been reached
   }
 
   async #sendLoop(): Promise<void> {
@@ -160,7 +160,7 @@ class Capture {
         const {promise, resolve} = Promise.withResolvers<void>();
         this.#wake = resolve;
         if (this.#queue.length > 0 || (this.#decoder.hasWork && !this.#decoder.inTransaction)) continue;
-        await Promise.race([promise, sleep(TICK_MS)]);
+        await promise;
       }
     }
   }

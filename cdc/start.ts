@@ -61,10 +61,13 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
       tables,
       known,
     );
-    const base = {tables, database: checked.database};
-    if (reason === undefined) return {...base, epoch: before?.epoch ?? 0, ends: {}};
-    log.info({tables: tables.length}, `reading a snapshot: ${reason}`);
-    return {...base, ...(await snapshot(context, publisher, connection, tables, {before, server}))};
+    let epoch = before?.epoch ?? 0;
+    if (reason !== undefined) {
+      log.info({tables: tables.length}, `reading a snapshot: ${reason}`);
+      epoch = await snapshot(context, publisher, connection, tables, {before, server});
+    }
+    // The first watermark waits for all that was sent before, also by a run that ended between send and watermark.
+    return {tables, database: checked.database, epoch, ends: await publisher.ends()};
   } finally {
     connection.close();
   }
@@ -113,7 +116,7 @@ async function snapshot(
   connection: ReplicationConnection,
   tables: readonly CapturedTable[],
   {before, server}: Pick<Known, 'before' | 'server'>,
-): Promise<{epoch: number; ends: Ends}> {
+): Promise<number> {
   const {settings, registry, log, signal, client} = context;
   const config = clientConfig(settings);
   const schemas = tables.map(table => table.schema);
@@ -155,11 +158,11 @@ async function snapshot(
       ),
     onProgress: progress => context.onProgress?.(progress),
   });
-  const ends = await publishHorizons(publisher, schemas, {version, commitMicros});
+  await publishHorizons(publisher, schemas, {version, commitMicros});
   await registry.setTables(schemas, 'streaming', consistentPoint);
   await registry.saveSource({...source, consistent_point: consistentPoint.toString(), snapshot_done: 1});
   log.info({tables: tables.length, position: consistentPoint.toString()}, 'the snapshot is complete');
-  return {epoch, ends};
+  return epoch;
 }
 
 /** What was not read again was deleted meanwhile: each partition is told behind its last older message. */
@@ -167,10 +170,10 @@ async function publishHorizons(
   publisher: Publisher,
   schemas: readonly CapturedTable['schema'][],
   horizon: {version: bigint; commitMicros: bigint},
-): Promise<Ends> {
+): Promise<void> {
   const batch = new Batch();
   for (const schema of schemas) {
     writeHorizon(batch, schema, horizon, publisher.partitions(schema.name));
   }
-  return publisher.publish(batch.messages());
+  await publisher.publish(batch.messages());
 }

@@ -28,6 +28,11 @@ export class DirectTransport implements Publisher, Subscriber {
     return 1;
   }
 
+  /** What was published is visible already. */
+  async ends(): Promise<Ends> {
+    return {};
+  }
+
   async publish(messages: readonly OutMessage[]): Promise<Ends> {
     const receiver = await this.#receiver.promise;
     const byTable = new Map<string, InMessage[]>();

@@ -1,4 +1,4 @@
-import type {Kafka, Producer} from 'kafkajs';
+import type {Admin, Kafka, Producer} from 'kafkajs';
 import {PipelineError} from '../failures.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
@@ -25,6 +25,7 @@ export class KafkaPublisher implements Publisher {
   readonly #settings: Settings;
   readonly #log: Log;
   readonly #partitions = new Map<string, number>();
+  readonly #topics = new Map<string, string>();
   #producer: Producer | undefined;
 
   constructor(kafka: Kafka, settings: Settings, log: Log) {
@@ -34,9 +35,7 @@ export class KafkaPublisher implements Publisher {
   }
 
   async prepare(tables: readonly TableSchema[]): Promise<void> {
-    const admin = this.#kafka.admin();
-    try {
-      await admin.connect();
+    await this.#withAdmin(async admin => {
       const topics = tables.map(table => ({table: table.name, topic: this.#topic(table)}));
       const counts = await prepareTopics(
         admin,
@@ -47,8 +46,30 @@ export class KafkaPublisher implements Publisher {
         ],
         this.#log,
       );
-      for (const {table, topic} of topics) this.#partitions.set(table, counts.get(topic) ?? 1);
+      for (const {table, topic} of topics) {
+        this.#partitions.set(table, counts.get(topic) ?? 1);
+        this.#topics.set(table, topic);
+      }
       this.#producer ??= await this.#connect();
+    });
+  }
+
+  async ends(): Promise<Ends> {
+    return this.#withAdmin(async admin => {
+      const ends: Record<string, Record<number, string>> = {};
+      for (const [table, topic] of this.#topics) {
+        const offsets = await admin.fetchTopicOffsets(topic);
+        ends[table] = Object.fromEntries(offsets.map(({partition, high}) => [partition, high]));
+      }
+      return ends;
+    });
+  }
+
+  async #withAdmin<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
+    const admin = this.#kafka.admin();
+    try {
+      await admin.connect();
+      return await work(admin);
     } catch (error) {
       throw asKafkaError(error);
     } finally {

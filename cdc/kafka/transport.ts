@@ -17,6 +17,8 @@ export interface Publisher {
   /** Makes the tables' topics exist; afterwards `partitions` answers for them. */
   prepare(tables: readonly TableSchema[]): Promise<void>;
   partitions(table: string): number;
+  /** Where the topics of the prepared tables end now. */
+  ends(): Promise<Ends>;
   /** Resolves when the messages are durable; gives the offset behind the last message of each partition. */
   publish(messages: readonly OutMessage[]): Promise<Ends>;
   /** To be called when all changes up to the watermark are durable. */

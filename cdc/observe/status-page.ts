@@ -13,25 +13,25 @@ const SECTIONS: readonly {
     title: 'Sales by day',
     view: 'daily_sales_summary',
     sql: view =>
-      `SELECT day, orders, lines, toString(revenue) AS revenue, toString(returns_total) AS returns, toString(average_order_value) AS average_order, customers, first_time_customers AS new FROM ${view} ORDER BY day DESC LIMIT 8`,
+      `SELECT day, orders, toDecimalString(revenue, 2) AS revenue, toDecimalString(returns_total, 2) AS returns, toDecimalString(average_order_value, 2) AS average, customers, first_time_customers AS new FROM ${view} ORDER BY day DESC LIMIT 8`,
   },
   {
     title: 'Best-selling products',
     view: 'top_selling_products',
     sql: view =>
-      `SELECT rank, sku, name, units, toString(revenue) AS revenue FROM ${view} ORDER BY rank LIMIT 8`,
+      `SELECT rank, sku, name, units, toDecimalString(revenue, 2) AS revenue FROM ${view} ORDER BY rank LIMIT 8`,
   },
   {
     title: 'Customers with the most orders',
     view: 'top_customers_by_orders',
     sql: view =>
-      `SELECT rank, name, country, sales_orders AS orders, toString(revenue) AS revenue FROM ${view} ORDER BY rank LIMIT 8`,
+      `SELECT rank, name, country, sales_orders AS orders, toDecimalString(revenue, 2) AS revenue FROM ${view} ORDER BY rank LIMIT 8`,
   },
   {
     title: 'Last orders',
     view: 'recent_activity',
     sql: view =>
-      `SELECT formatDateTime(at, '%H:%i:%S') AS at, order_no, customer_name AS customer, country, status, lines, toString(total) AS total FROM ${view} ORDER BY at DESC LIMIT 12`,
+      `SELECT formatDateTime(at, '%H:%i:%S') AS time, order_no, customer_name AS customer, country, status, toDecimalString(total, 2) AS total FROM ${view} ORDER BY at DESC LIMIT 12`,
   },
 ];
 
@@ -90,13 +90,13 @@ const PAGE = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Freshet</title>
 <style>
-:root { color-scheme: light dark; --line: #8883; --soft: #8889; }
-body { font: 14px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1.5rem; }
+:root { color-scheme: light dark; --line: #8883; --soft: #777; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 84rem; padding: 1.5rem; }
 header { display: flex; gap: 1rem; align-items: baseline; flex-wrap: wrap; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 header strong { font-variant-numeric: tabular-nums; } nav { margin-left: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: left; padding: .25rem .7rem .25rem 0; overflow: hidden; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 500; color: var(--soft); } .n { text-align: right; font-variant-numeric: tabular-nums; }
 td.ok, td.idle { color: #1a8a4a; } td.late, td.parked { color: #d1242f; font-weight: 600; } td.unknown { color: #b76e00; }
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(34rem, 100%), 1fr)); column-gap: 2.5rem; }

@@ -63,10 +63,9 @@ export class ReplicationConnection {
 
   /**
    * Creates a slot and exports the snapshot of its consistent point, which lives until this connection's next
-   * command. `pg.slot_blocked` where older transactions kept it from being made within `timeoutMs`.
+   * command. It waits for all transactions that are older.
    */
-  async createSlot(slot: string, timeoutMs: number): Promise<CreatedSlot> {
-    await this.#client.query(`SET statement_timeout = ${timeoutMs}`);
+  async createSlot(slot: string): Promise<CreatedSlot> {
     const row = await this.#one(
       `CREATE_REPLICATION_SLOT ${pgName(slot)} LOGICAL pgoutput (SNAPSHOT 'export')`,
     );

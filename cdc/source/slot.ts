@@ -42,26 +42,47 @@ export async function dropSlot(client: ClientBase, slot: string): Promise<boolea
 /** How long a new slot waits for transactions that are older than it. */
 const SLOT_TIMEOUT_MS = 60_000;
 
-/** Creates the slot anew. Where older transactions keep it from being made, the error names them. */
+/**
+ * Creates the slot anew. Throws `pg.slot_blocked`, naming them, where older transactions keep it from being made for
+ * `timeoutMs`. (statement_timeout does not hold for commands of the replication protocol.)
+ */
 export async function createSlot(
   client: ClientBase,
   connection: ReplicationConnection,
   slot: string,
+  timeoutMs = SLOT_TIMEOUT_MS,
 ): Promise<CreatedSlot> {
   await dropSlot(client, slot);
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    blockers(client, slot).then(
+      names =>
+        late.reject(
+          new PipelineError('pg.slot_blocked', `slot ${slot} waits for older transactions: ${names}`),
+        ),
+      late.reject,
+    );
+  }, timeoutMs);
   try {
-    return await connection.createSlot(slot, SLOT_TIMEOUT_MS);
-  } catch (thrown) {
-    const error = asSourceError(thrown);
-    if (error.code !== 'pg.slot_blocked') throw error;
-    const {rows} = await client.query<{pid: number; age: string; usename: string | null}>(
-      `SELECT pid, usename, date_trunc('second', now() - xact_start)::text AS age FROM pg_stat_activity
-       WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5`,
-    );
-    const blockers = rows.map(({pid, age, usename}) => `pid ${pid} (${usename}, open for ${age})`).join(', ');
-    throw new PipelineError(
-      'pg.slot_blocked',
-      `slot ${slot} waits for older transactions: ${blockers || 'unknown'}`,
-    );
+    const making = connection.createSlot(slot);
+    making.catch(() => {}); // when it is late, the connection is closed under it
+    return await Promise.race([making, late.promise]);
+  } finally {
+    clearTimeout(timer);
   }
+}
+
+/** Who holds the slot up; the backend that waits for them is ended, and its half-made slot goes with it. */
+async function blockers(client: ClientBase, slot: string): Promise<string> {
+  const {rows} = await client.query<{pid: number; age: string; usename: string | null}>(
+    `SELECT pid, usename, date_trunc('second', now() - xact_start)::text AS age FROM pg_stat_activity
+     WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5`,
+  );
+  await client.query(
+    'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active',
+    [slot],
+  );
+  return (
+    rows.map(({pid, age, usename}) => `pid ${pid} (${usename}, open for ${age})`).join(', ') || 'unknown'
+  );
 }
