@@ -6,10 +6,9 @@ import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {chName, clickhouseClient, command, rows} from '../sink/clickhouse.ts';
 import {Registry, type TableRow} from '../sink/registry.ts';
-import {viewName} from '../sink/target.ts';
 import {clientConfig, withClient} from '../source/postgres.ts';
 import {dropSlot} from '../source/slot.ts';
-import {pgName} from '../source/table-schema.ts';
+import {pgName, viewName} from '../source/table-schema.ts';
 
 /**
  * Drops the slot and the publication, so that PostgreSQL keeps nothing for this pipeline; with `keepData` no more

@@ -1,7 +1,7 @@
 import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
-import {type TableSchema, targetName} from '../source/table-schema.ts';
+import {type TableSchema, targetName, viewName} from '../source/table-schema.ts';
 import {type ClickHouseClient, chLiteral, chName, command, rows} from './clickhouse.ts';
 
 /** Behind the source's columns in every target table. A source column may not have one of these names. */
@@ -15,11 +15,6 @@ export const TECHNICAL_COLUMNS: readonly (readonly [string, string])[] = [
 /** The target table of a source table, quoted. */
 export const targetTable = (settings: Settings, table: TableSchema): string =>
   chName(settings.FRESHET_CLICKHOUSE_DATABASE, targetName(table.definition));
-
-/** The name of the view of a table's current rows, without its database. */
-export function viewName(settings: Settings, {schema, table}: {schema: string; table: string}): string {
-  return schema === settings.FRESHET_ANALYTICS_SCHEMA ? table : `${schema}__${table}`;
-}
 
 /**
  * Makes the target table, and the view of its current rows that everyone else reads. Throws `ch.target_mismatch`

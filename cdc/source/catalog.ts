@@ -11,11 +11,15 @@ export const CatalogTable = z.object({
   kind: z.string(),
   identity: z.enum(['d', 'n', 'f', 'i']),
   isPartition: z.boolean(),
+  /** Are rows hidden from the role? */
   rowSecurity: z.boolean(),
   mayRead: z.boolean(),
+  /** May the role put it into a publication? */
+  owned: z.boolean(),
   estimatedRows: z.number(),
   bytes: z.string(),
   primaryKey: z.array(z.string()).nullable(),
+  primaryKeyName: z.string().nullable(),
   primaryKeyDeferrable: z.boolean(),
   identityIndex: z.array(z.string()).nullable(),
   columns: z.array(
@@ -77,11 +81,11 @@ const INDEX_COLUMNS = (condition: string): string => `
 const TABLES = `
   SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS table, c.relkind AS kind,
     c.relreplident AS identity, c.relispartition AS "isPartition",
-    c.relrowsecurity AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)
-      AS "rowSecurity",
+    row_security_active(c.oid) AS "rowSecurity", pg_has_role(c.relowner, 'USAGE') AS owned,
     has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead",
     greatest(c.reltuples, 0)::float8 AS "estimatedRows", pg_total_relation_size(c.oid)::text AS bytes,
     ${INDEX_COLUMNS('i.indisprimary')} AS "primaryKey",
+    (SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p') AS "primaryKeyName",
     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate)
       AS "primaryKeyDeferrable",
     ${INDEX_COLUMNS('i.indisreplident')} AS "identityIndex",

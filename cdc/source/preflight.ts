@@ -1,7 +1,8 @@
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
 import type {Settings} from '../settings/settings.ts';
-import {type CapturedTable, type Problem, planTables} from './tables.ts';
+import type {Problem} from './table-problems.ts';
+import {type CapturedTable, planTables} from './tables.ts';
 
 export interface Preflight {
   readonly database: string;
@@ -80,7 +81,7 @@ export async function preflight(client: ClientBase, settings: Settings): Promise
   const server = Server.parse(rows[0]);
   const plan = await planTables(client, settings, server.version);
   const problems = CHECKS.flatMap(check => check(server, settings) || []);
-  if (plan.createPublication && !server.mayCreate) {
+  if (plan.createPublication && !(server.mayCreate && plan.ownsAll)) {
     problems.push({
       message: `publication ${settings.FRESHET_PUBLICATION} does not exist, and the role may not create it`,
       sql: plan.createPublication,

@@ -1,5 +1,7 @@
 import {createHash} from 'node:crypto';
 import {z} from 'zod';
+import {PipelineError} from '../failures.ts';
+import type {Settings} from '../settings/settings.ts';
 import {type ColumnType, columnType} from '../types/types.ts';
 
 /** A column as PostgreSQL's catalog has it, in the order of the table. */
@@ -43,13 +45,13 @@ export interface TableSchema {
   readonly keyColumns: readonly number[];
 }
 
-/** Throws `type.unsupported` where a column's type has no mapping. */
+/** Throws `type.unsupported`, naming the column, where its type has no mapping. */
 export function tableSchema(definition: TableDefinition): TableSchema {
   const key = new Set(definition.key);
   const columns = definition.columns.map(column => ({
     ...column,
     inKey: key.has(column.name),
-    stored: columnType(column.type, column.notNull || key.has(column.name)),
+    stored: storedAs(column, key.has(column.name)),
   }));
   return {
     definition,
@@ -60,10 +62,24 @@ export function tableSchema(definition: TableDefinition): TableSchema {
   };
 }
 
+function storedAs({name, type, notNull}: z.infer<typeof Column>, inKey: boolean): ColumnType {
+  try {
+    return columnType(type, notNull || inKey);
+  } catch (error) {
+    if (!(error instanceof PipelineError)) throw error;
+    throw new PipelineError(error.code, `column ${name}: ${error.message}`, {cause: error});
+  }
+}
+
 export const tableName = (schema: string, table: string): string => `${schema}.${table}`;
 
 /** The name of the target table in the database of the pipeline. */
 export const targetName = ({schema, table}: {schema: string; table: string}): string => `${schema}__${table}`;
+
+/** The name of the view of a table's current rows, without its database. */
+export function viewName(settings: Settings, {schema, table}: {schema: string; table: string}): string {
+  return schema === settings.FRESHET_ANALYTICS_SCHEMA ? table : `${schema}__${table}`;
+}
 
 /** An identifier in PostgreSQL's SQL. */
 export const pgName = (...parts: string[]): string =>

@@ -3,7 +3,16 @@ import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type CatalogTable, readCatalog} from './catalog.ts';
-import {pgName, type TableDefinition, type TableSchema, tableName, tableSchema} from './table-schema.ts';
+import {collisions, keyOf, type Problem, problemsOf} from './table-problems.ts';
+import {
+  pgName,
+  type TableDefinition,
+  type TableSchema,
+  tableName,
+  tableSchema,
+  targetName,
+  viewName,
+} from './table-schema.ts';
 
 /** A table that is captured, with what only the source needs to know of it. */
 export interface CapturedTable {
@@ -16,17 +25,13 @@ export interface CapturedTable {
   readonly estimatedRows: number;
 }
 
-/** Something that keeps a table, or everything, from being captured, and the SQL that mends it. */
-export interface Problem {
-  readonly message: string;
-  readonly sql?: string;
-}
-
 export interface TablePlan {
   readonly captured: readonly CapturedTable[];
   readonly problems: readonly Problem[];
   /** The SQL that creates the publication; undefined where it exists. */
   readonly createPublication: string | undefined;
+  /** Only an owner can put a table into a publication. */
+  readonly ownsAll: boolean;
 }
 
 const Published = z.object({
@@ -35,7 +40,7 @@ const Published = z.object({
   columns: z.array(z.string()).nullable(),
   rowFilter: z.string().nullable(),
 });
-const Publication = z.object({viaRoot: z.boolean(), all: z.boolean()});
+const Publication = z.object({viaRoot: z.boolean(), allChanges: z.boolean()});
 
 /** First versions with what the plan depends on. */
 const HAS_COLUMN_LISTS = 150_000;
@@ -56,7 +61,9 @@ export async function planTables(
   const captured: CapturedTable[] = [];
   for (const table of catalog) {
     const published = publication?.tables.get(tableName(table.schema, table.table));
-    const found = problemsOf(table, settings, publication !== undefined && published === undefined);
+    // Without via_root a partitioned table is listed by its partitions alone.
+    const listed = published !== undefined || (table.kind === 'p' && !publication?.viaRoot);
+    const found = problemsOf(table, settings, publication !== undefined && !listed);
     problems.push(...found);
     if (found.length > 0) continue;
     try {
@@ -72,18 +79,28 @@ export async function planTables(
       problems.push({message: `${tableName(table.schema, table.table)}: ${error.message}`});
     }
   }
+  const name = pgName(settings.FRESHET_PUBLICATION);
+  if (publication && !publication.allChanges) {
+    problems.push({
+      message: 'the publication leaves out some kinds of change',
+      sql: `ALTER PUBLICATION ${name} SET (publish = 'insert, update, delete, truncate');`,
+    });
+  }
   if (publication && !publication.viaRoot && catalog.some(table => table.kind === 'p')) {
-    const name = pgName(settings.FRESHET_PUBLICATION);
     problems.push({
       message: 'the publication sends partitions under their own names',
       sql: `ALTER PUBLICATION ${name} SET (publish_via_partition_root = true);`,
     });
   }
-  problems.push(...collisions(captured.map(table => table.schema)));
+  const schemas = captured.map(table => table.schema);
+  problems.push(...collisions(schemas, 'target table', ({definition}) => targetName(definition)));
+  problems.push(...collisions(schemas, 'view', ({definition}) => viewName(settings, definition)));
   return {
     captured,
     problems,
-    createPublication: publication ? undefined : creationSql(settings, catalog, serverVersion),
+    createPublication:
+      publication || catalog.length === 0 ? undefined : creationSql(settings, catalog, serverVersion),
+    ownsAll: catalog.every(table => table.owned),
   };
 }
 
@@ -112,71 +129,10 @@ function definitionOf(
   };
 }
 
-/** The columns by which a deletion names its row. */
-const keyOf = (table: CatalogTable): string[] | null =>
-  table.identity === 'i' ? table.identityIndex : table.primaryKey;
-
-function problemsOf(table: CatalogTable, settings: Settings, unpublished: boolean): Problem[] {
-  const name = tableName(table.schema, table.table);
-  const sql = pgName(table.schema, table.table);
-  const problems: Problem[] = [];
-  const role = 'the role of FRESHET_PG_URL';
-  if (!table.mayRead)
-    problems.push({message: `${name}: ${role} may not read it`, sql: `GRANT SELECT ON ${sql} TO <role>;`});
-  if (table.rowSecurity) {
-    problems.push({
-      message: `${name}: row security hides rows from ${role}`,
-      sql: 'ALTER ROLE <role> BYPASSRLS;',
-    });
-  }
-  if (unpublished) {
-    problems.push({
-      message: `${name}: it is not in the publication`,
-      sql: `ALTER PUBLICATION ${pgName(settings.FRESHET_PUBLICATION)} ADD TABLE ${sql};`,
-    });
-  }
-  if (table.identity === 'n') {
-    problems.push({
-      message: `${name}: with REPLICA IDENTITY NOTHING a deletion does not say which row`,
-      sql: `ALTER TABLE ${sql} REPLICA IDENTITY DEFAULT;`,
-    });
-  } else if (!keyOf(table)) {
-    problems.push({
-      message: `${name}: it has no primary key, so its rows cannot be told apart`,
-      sql: `ALTER TABLE ${sql} ADD PRIMARY KEY (<columns>);`,
-    });
-  } else if (table.identity !== 'i' && table.primaryKeyDeferrable) {
-    problems.push({
-      message: `${name}: its primary key is DEFERRABLE, so two rows may hold one key within a transaction`,
-      sql: `ALTER TABLE ${sql} DROP CONSTRAINT <its primary key>, ADD PRIMARY KEY (${keyOf(table)!
-        .map(key => pgName(key))
-        .join(', ')});`,
-    });
-  }
-  for (const column of table.columns.filter(({name: own}) =>
-    /^_(version|is_deleted|commit_ts|ingested_at)$/.test(own),
-  )) {
-    problems.push({message: `${name}: ${column.name} is the name of a technical column`});
-  }
-  return problems;
-}
-
-/** Two tables whose rows would land in one place. */
-function collisions(tables: readonly TableSchema[]): Problem[] {
-  const targets = new Map<string, string>();
-  return tables.flatMap(({definition, name}) => {
-    const target = `${definition.schema}__${definition.table}`;
-    const other = targets.get(target);
-    targets.set(target, name);
-    return other === undefined
-      ? []
-      : [{message: `${name} and ${other} would share the target table ${target}`}];
-  });
-}
-
 async function readPublication(client: ClientBase, name: string, serverVersion: number) {
   const publication = await client.query(
-    'SELECT pubviaroot AS "viaRoot", puballtables AS "all" FROM pg_publication WHERE pubname = $1',
+    `SELECT pubviaroot AS "viaRoot", pubinsert AND pubupdate AND pubdelete AND pubtruncate AS "allChanges"
+     FROM pg_publication WHERE pubname = $1`,
     [name],
   );
   if (publication.rows.length === 0) return undefined;
