@@ -1,5 +1,7 @@
 import {PipelineError} from '../failures.ts';
+import {arrayColumn} from './array.ts';
 import * as encode from './encode.ts';
+import {isValue} from './framed.ts';
 
 export interface WireForm {
   readonly type: string;
@@ -14,6 +16,8 @@ export interface TypeMapping {
   readonly encode: encode.Encoder;
   /** Where the wire holds something else than the column: the type read, the way from it, and back to it. */
   readonly input?: WireForm;
+  /** The same for elements of a nullable array, where it is not `input`. */
+  readonly variantInput?: WireForm;
   /** The value's text in PostgreSQL and in ClickHouse for `verify`; NULL where ClickHouse cannot hold the value. */
   readonly pgText?: (value: string) => string;
   readonly chText?: (value: string) => string;
@@ -21,8 +25,6 @@ export interface TypeMapping {
   readonly samples: readonly string[];
 }
 
-/** NOT NULL for any type: a composite of NULLs is a value, though `IS NULL` holds for it. */
-const isValue = (value: string): string => `${value} IS DISTINCT FROM NULL`;
 /** PostgreSQL's output function, padding of char(n) included (a cast to text would strip it); `concat(NULL)` is ''. */
 const output = (value: string): string => `CASE WHEN ${isValue(value)} THEN concat(${value}) END`;
 const inYears = (value: string, text: string): string =>
@@ -183,6 +185,12 @@ const NUMERIC_TEXT = text('0', '-1.5', 'NaN', `${'9'.repeat(38)}.${'9'.repeat(38
 const numericDecimal = ({precision, scale}: {precision: number; scale: number}): TypeMapping => ({
   ch: `Decimal(${precision}, ${scale})`,
   encode: encode.decimal,
+  // No Decimal within a Variant is read from JSON (ClickHouse 26.7: "Cannot parse JSON value of type Variant").
+  variantInput: {
+    type: 'String',
+    expr: read => `CAST(${read}, 'Nullable(Decimal(${precision}, ${scale}))')`,
+    back: stored => `toDecimalString(${stored}, ${scale})`,
+  },
   pgText: value => `CASE WHEN ${value} - ${value} = 0 THEN ${output(value)} END`,
   chText: value => `toDecimalString(${value}, ${scale})`,
   samples: [],
@@ -221,15 +229,8 @@ function scalar(type: PgType): TypeMapping | undefined {
   return TYPES[type.name] ?? BY_KIND[type.kind];
 }
 
-/** The part of a text that cannot be mistaken for another value: its length in bytes, then itself; `n` for NULL. */
-const pgFramed = (value: string): string => `coalesce(octet_length(${value}) || ':' || ${value}, 'n')`;
-const chFramed = (value: string): string => `ifNull(concat(toString(length(${value})), ':', ${value}), 'n')`;
-export const framed = {pg: pgFramed, ch: chFramed};
-
 /**
  * The mapping of a column. Throws `type.unsupported` for a type without a row.
- *
- * A nullable array is `Variant(Array(…))`: ClickHouse has no Nullable(Array), and NULL is not an empty array.
  */
 export function columnType(type: PgType, notNull: boolean): ColumnType {
   const mapping = scalar(type);
@@ -250,45 +251,16 @@ export function columnType(type: PgType, notNull: boolean): ColumnType {
     };
   }
   const element = base.replace(/^LowCardinality\((.*)\)$/, '$1');
-  const arrayOf = `Array(Nullable(${element}))`;
-  const read = (value: string): string => (notNull ? value : `variantElement(${value}, '${arrayOf}')`);
   return {
-    column: notNull ? arrayOf : `Variant(${arrayOf})`,
+    ...arrayColumn(
+      {ch: element, pgText, chText, input: mapping.input, variantInput: mapping.variantInput},
+      notNull,
+    ),
     encode: encode.array(mapping.encode, type.delimiter),
-    input: mapping.input && arrayWireForm(mapping.input, notNull, arrayOf),
-    pgText: value => pgArrayText(value, pgText('e')),
-    chText: value => {
-      const joined = `arrayStringConcat(arrayMap(e -> ${chFramed(chText('e'))}, ${read(value)}), ',')`;
-      return notNull ? joined : `if(isNull(${value}), NULL, ${joined})`;
-    },
   };
 }
-
-/**
- * Its elements, framed; NULL, as the encoder has it, where one element or a second dimension finds no place. `unnest`
- * stands in the SELECT list: in FROM it would take a composite apart.
- */
-const pgArrayText = (value: string, element: string): string =>
-  `CASE WHEN ${isValue(value)} AND coalesce(array_ndims(${value}), 1) = 1 THEN
-    (SELECT CASE WHEN bool_or(${isValue('e')} AND ${element} IS NULL) THEN NULL
-      ELSE coalesce(string_agg(${pgFramed(element)}, ',' ORDER BY o), '') END
-    FROM (SELECT unnest(${value}) AS e, generate_subscripts(${value}, 1) AS o) AS u) END`;
 
 function inputOf(mapping: TypeMapping, notNull: boolean): WireForm | undefined {
   if (!mapping.input || notNull) return mapping.input;
   return {...mapping.input, type: `Nullable(${mapping.input.type})`};
-}
-
-function arrayWireForm(element: WireForm, notNull: boolean, stored: string): WireForm {
-  const wire = `Array(Nullable(${element.type}))`;
-  const map = (to: (value: string) => string, value: string): string => `arrayMap(e -> ${to('e')}, ${value})`;
-  if (notNull)
-    return {type: wire, expr: read => map(element.expr, read), back: value => map(element.back, value)};
-  const through = (to: (value: string) => string, from: string, into: string) => (value: string) =>
-    `if(isNull(${value}), NULL, CAST(${map(to, `variantElement(${value}, '${from}')`)}, 'Variant(${into})'))`;
-  return {
-    type: `Variant(${wire})`,
-    expr: through(element.expr, wire, stored),
-    back: through(element.back, stored, wire),
-  };
 }
