@@ -222,3 +222,86 @@ test('every sample of every type arrives as it is, by snapshot and by stream', a
   await check();
   t.deepEqual(await world.query('SELECT * FROM {cdc}._rejects'), []);
 });
+
+/** Values that ClickHouse has no place for. */
+const UNFIT: Readonly<Record<string, readonly string[]>> = {
+  date: ['infinity', '-infinity', '1899-12-31', '2300-01-01', '0044-03-15 BC', '10000-01-01'],
+  timestamp: [
+    'infinity',
+    '-infinity',
+    '1899-12-31 23:59:59.999999',
+    '2300-01-01',
+    '4713-01-01 BC',
+    '294276-12-31 23:59:59',
+  ],
+  timestamptz: [
+    'infinity',
+    '-infinity',
+    '1900-01-01 00:59:59+01',
+    '2299-12-31 23:00:00-01',
+    '0001-01-31 BC',
+    '294276-12-31',
+  ],
+  'numeric(10,2)': ['NaN'],
+  'date[]': ['{2024-01-01,infinity}', '{1899-12-31}'],
+  'numeric(10,2)[]': ['{1.00,NaN}'],
+  'int[]': ['{{1,2},{3,4}}'],
+};
+
+test('what ClickHouse cannot hold is NULL and recorded, the same by snapshot and by stream', async t => {
+  const types = Object.entries(UNFIT).map(([sql, samples]) => ({sql, samples}));
+  const table = scalars(types, false);
+  const world = await startPipeline(t, createTable('unfit', table) + insertRows('unfit', table, 0));
+  await world.caughtUp();
+  await world.pg.query(insertRows('unfit', table, STREAMED));
+  await world.caughtUp();
+  const [schema] = await captured(world);
+  t.deepEqual(await compare(world, schema!), {wrong: [], values: 2 * table.rows.length});
+  const recorded = async (where: string): Promise<unknown[]> =>
+    world.query(
+      `SELECT DISTINCT toUInt32OrZero(extract(key, '\\\\d+')) % ${STREAMED} AS id, column_name, value, reason != '' AS why
+       FROM {cdc}._rejects WHERE toUInt32OrZero(extract(key, '\\\\d+')) ${where} ORDER BY ALL`,
+    );
+  const bySnapshot = await recorded(`< ${STREAMED}`);
+  t.deepEqual(await recorded(`>= ${STREAMED}`), bySnapshot);
+  const sent = await world.pg.query<Record<string, string | null>>({
+    text: `SELECT ${types.map(({sql}, i) => `${pgName(`${i} ${sql}`)}::text`).join(', ')} FROM unfit WHERE id < ${STREAMED}`,
+  });
+  t.is(
+    bySnapshot.length,
+    sent.rows.flatMap(row => Object.values(row).filter(value => value !== null)).length,
+  );
+  t.deepEqual(
+    bySnapshot
+      .filter(row => (row as {column_name: string}).column_name === '0 date')
+      .map(row => (row as {value: string}).value),
+    ['infinity', '-infinity', '1899-12-31', '2300-01-01', '0044-03-15 BC', '10000-01-01'],
+  );
+});
+
+test('a NOT NULL column is no place for NULL: in the stream its table is parked, the others go on', async t => {
+  const {
+    pg: source,
+    query,
+    caughtUp,
+  } = await startPipeline(
+    t,
+    'CREATE TABLE strict (id int PRIMARY KEY, d date NOT NULL); CREATE TABLE other (id int PRIMARY KEY)',
+  );
+  await caughtUp();
+  await source.query("INSERT INTO strict VALUES (1, 'infinity')");
+  await t.throwsAsync(caughtUp(), {code: 'ch.rejected', message: /public\.strict is parked: .*\bd\b.*1900/});
+  await source.query('INSERT INTO other VALUES (1)');
+  while ((await query('SELECT id FROM {an}.other')).length === 0);
+  t.deepEqual(await query('SELECT d FROM {cdc}.public__strict'), []);
+});
+
+test('a NOT NULL column is no place for NULL: a snapshot is refused', async t => {
+  const {ended} = await startPipeline(
+    t,
+    "CREATE TABLE strict (id int PRIMARY KEY, n numeric(5,1)[] NOT NULL); INSERT INTO strict VALUES (1, '{NaN}')",
+  );
+  const error = await ended();
+  t.is((error as {code?: string}).code, 'value.unrepresentable');
+  t.regex(String(error), /public\.strict\.n /);
+});
