@@ -147,25 +147,34 @@ const OTHERS = /^FRESHET_(CONFIG|FAILPOINT|STACK_\w+|TEST_\w+)$/;
 
 /**
  * Settings from the environment over those of the file that FRESHET_CONFIG names (lines of NAME=value). Throws
- * `settings.invalid` with every name that is unknown, bad or missing, and what would be right; values are not printed.
+ * `settings.invalid` with every name that is unknown, bad or missing, and what would be right; no secret is printed.
  */
 export function loadSettings(environment: Environment): Settings {
   const path = environment.FRESHET_CONFIG;
   const given: Record<string, string | undefined> = {...(path ? parseEnv(read('FRESHET_CONFIG', path)) : {})};
   for (const [name, value] of Object.entries(environment)) {
-    if (name.startsWith('FRESHET_') && !OTHERS.test(name) && value !== undefined) given[name] = value;
+    if (!name.startsWith('FRESHET_') || OTHERS.test(name) || value === undefined) continue;
+    given[name] = value;
+    // A secret of the environment also goes over the file's way to it, and the other way round.
+    const twin = isSecret(name) ? `${name}_FILE` : name.replace(/_FILE$/, '');
+    if (twin !== name && environment[twin] === undefined) delete given[twin];
   }
   const problems: string[] = [];
   for (const [name, value] of Object.entries(given)) {
     const plain = name.replace(/_FILE$/, '');
     if (name.endsWith('_FILE') && isSecret(plain) && value !== undefined) {
-      given[plain] = read(name, value).trimEnd();
+      if (given[plain] !== undefined) problems.push(`${name}: ${plain} is given too; one of them is enough`);
+      else given[plain] = read(name, value).trimEnd();
       delete given[name];
     } else if (!(name in ROWS)) problems.push(`${name}: no such setting${nearest(name)}`);
   }
   const parsed = Settings.safeParse(given);
   for (const issue of parsed.error?.issues ?? []) {
-    problems.push(`${issue.path.join('.')}: ${issue.message}`);
+    const name = issue.path.join('.');
+    const value = given[name];
+    // Behind an @ stands the rest of a URL, and before it may be a password.
+    const shown = value === undefined || isSecret(name) || value.includes('@') ? '' : `=${value}`;
+    problems.push(`${name}${shown}: ${issue.message}`);
   }
   if (problems.length > 0 || !parsed.success)
     throw new PipelineError('settings.invalid', problems.join('\n'));
