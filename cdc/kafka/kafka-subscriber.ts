@@ -11,9 +11,8 @@ import {topicName, watermarkTopic} from './topics.ts';
 import type {Receiver, Subscriber, Watermark} from './transport.ts';
 
 const COMMIT_EVERY_MS = 500;
-/** Above the time of any insert: the consumer also beats while it waits for room. */
-const SESSION_MS = 45_000;
-const BEAT_MS = 3_000;
+/** The consumer also beats while it waits for room, so no insert is too long for the session. */
+const BEATS_A_SESSION = 5;
 
 const WatermarkMessage = z.object({
   position: z.string(),
@@ -56,10 +55,12 @@ export class KafkaSubscriber implements Subscriber {
 
   async run(receiver: Receiver, signal: AbortSignal): Promise<void> {
     const watermarks = this.#watermarkTopic;
+    const {FRESHET_CONSUMER_GROUP, FRESHET_KAFKA_SESSION_MS} = this.#settings;
     const consumer = this.#kafka.consumer({
-      groupId: this.#settings.FRESHET_CONSUMER_GROUP,
-      sessionTimeout: SESSION_MS,
-      heartbeatInterval: BEAT_MS,
+      groupId: FRESHET_CONSUMER_GROUP,
+      sessionTimeout: FRESHET_KAFKA_SESSION_MS,
+      rebalanceTimeout: FRESHET_KAFKA_SESSION_MS * 2,
+      heartbeatInterval: FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION,
       maxWaitTimeInMs: 100,
       // One message above these limits is still delivered whole.
       maxBytesPerPartition: 4 << 20,
@@ -119,7 +120,7 @@ export class KafkaSubscriber implements Subscriber {
       });
     accepting.catch(() => {}); // awaited below
     while (!accepted) {
-      await Promise.race([accepting, sleep(BEAT_MS)]);
+      await Promise.race([accepting, sleep(this.#settings.FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION)]);
       await heartbeat();
     }
     await accepting;

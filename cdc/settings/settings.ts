@@ -78,6 +78,9 @@ export const ROWS = {
   FRESHET_MESSAGE_MAX_BYTES: whole(MiB, 1024 * MiB, 64 * MiB).describe(
     'largest message; topics are created with it',
   ),
+  FRESHET_KAFKA_SESSION_MS: whole(1_000, 300_000, 10_000).describe(
+    'how long the group waits for a sink that died before others, or its successor, take over',
+  ),
   FRESHET_CONSUMER_GROUP: z
     .string()
     .default('')
