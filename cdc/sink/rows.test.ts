@@ -1,0 +1,130 @@
+import test from 'ava';
+import {startPipeline} from '../test-support/start-pipeline.ts';
+
+test('R5 keys move over each other, and an old key is used again', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    'CREATE TABLE k (id int PRIMARY KEY, v int NOT NULL); INSERT INTO k SELECT i, i FROM generate_series(11, 40) i',
+  );
+  await caughtUp();
+  await pg.query('UPDATE k SET id = id - 10'); // 11 to 40 become 1 to 30: most of them take a key just left
+  await pg.query('BEGIN; UPDATE k SET id = 100 WHERE id = 5; INSERT INTO k VALUES (5, -5); COMMIT');
+  await pg.query(
+    'BEGIN; UPDATE k SET id = 101 WHERE id = 6; UPDATE k SET id = 6, v = -6 WHERE id = 101; COMMIT',
+  );
+  await pg.query('BEGIN; DELETE FROM k WHERE id = 7; UPDATE k SET id = 7 WHERE id = 8; COMMIT');
+  await pg.query('BEGIN; INSERT INTO k VALUES (200, 1); DELETE FROM k WHERE id = 200; COMMIT');
+  await caughtUp();
+  t.deepEqual(
+    await query('SELECT id, v FROM {an}.k ORDER BY id'),
+    (await pg.query('SELECT id, v FROM k ORDER BY id')).rows,
+  );
+});
+
+test('R9 identity by another index, and columns that may not be NULL', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    `CREATE TABLE i (id int PRIMARY KEY, b text NOT NULL, a uuid NOT NULL, n numeric(9,2) NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+       list int[] NOT NULL DEFAULT '{1}');
+     CREATE UNIQUE INDEX by_a ON i (a, b); ALTER TABLE i REPLICA IDENTITY USING INDEX by_a;
+     CREATE TABLE d (id int PRIMARY KEY, b text NOT NULL, n numeric(9,2) NOT NULL, at timestamptz NOT NULL DEFAULT now(), e date NOT NULL);
+     INSERT INTO i SELECT n, 'b' || n, gen_random_uuid(), n FROM generate_series(1, 6) n;
+     INSERT INTO d SELECT n, 'b' || n, n, now(), '2024-01-01' FROM generate_series(1, 6) n`,
+  );
+  await caughtUp();
+  await pg.query('DELETE FROM i WHERE id = 1; DELETE FROM d WHERE id = 1'); // no more than the key is sent
+  await pg.query(`UPDATE i SET id = 20, n = 2.5 WHERE id = 2`); // not the key that counts here
+  await pg.query(
+    `UPDATE i SET b = 'moved', a = gen_random_uuid() WHERE id = 3; UPDATE i SET b = 'on' WHERE id = 3`,
+  );
+  await pg.query(
+    'DELETE FROM i WHERE id = 4; UPDATE d SET id = 40 WHERE id = 4; DELETE FROM d WHERE id = 40',
+  );
+  await caughtUp();
+  t.deepEqual(
+    await query('SELECT id, b, toString(a) AS a, toFloat64(n) AS n FROM {an}.i ORDER BY id'),
+    (await pg.query('SELECT id, b, a, n::float8 AS n FROM i ORDER BY id')).rows,
+  );
+  t.deepEqual(
+    await query('SELECT id, b FROM {an}.d ORDER BY id'),
+    (await pg.query('SELECT id, b FROM d ORDER BY id')).rows,
+  );
+  t.deepEqual(
+    await query(`SELECT sorting_key FROM system.tables WHERE database = '{cdc}' AND name = 'public__i'`),
+    [{sorting_key: 'a, b'}],
+  );
+});
+
+test('R10 TRUNCATE of several tables, with rows in flight before and behind it', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    `CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+     CREATE TABLE c (id int PRIMARY KEY, a int REFERENCES a); CREATE TABLE d (id int PRIMARY KEY);
+     INSERT INTO a SELECT generate_series(1, 50); INSERT INTO b SELECT generate_series(1, 50);
+     INSERT INTO c SELECT i, i FROM generate_series(1, 50) i; INSERT INTO d VALUES (1)`,
+    {FRESHET_TOPIC_PARTITIONS: '3'},
+  );
+  await caughtUp();
+  await pg.query(
+    'INSERT INTO a SELECT generate_series(51, 500); UPDATE c SET id = id + 1000; DELETE FROM b WHERE id < 9',
+  );
+  await pg.query('TRUNCATE a, b CASCADE'); // and c by it
+  await pg.query(
+    'INSERT INTO a SELECT generate_series(40, 60); INSERT INTO c SELECT i, i FROM generate_series(45, 55) i',
+  );
+  await pg.query(
+    'BEGIN; INSERT INTO b VALUES (1), (2); TRUNCATE b; INSERT INTO b VALUES (2), (3); TRUNCATE b; INSERT INTO b VALUES (3); COMMIT',
+  );
+  await pg.query('BEGIN; TRUNCATE d; INSERT INTO d VALUES (7); ROLLBACK');
+  await caughtUp();
+  for (const table of ['a', 'b', 'c', 'd']) {
+    t.deepEqual(
+      await query(`SELECT * FROM {an}.${table} ORDER BY id`),
+      (await pg.query(`SELECT * FROM ${table} ORDER BY id`)).rows,
+      table,
+    );
+  }
+});
+
+test('S1 rows that share positions in the log arrive all, wherever the pipeline is stopped', async t => {
+  const {pg, query, caughtUp, stop, start} = await startPipeline(
+    t,
+    'CREATE TABLE s (id int PRIMARY KEY, round int, filler text)',
+    {FRESHET_BATCH_BYTES: '65536'},
+  );
+  await caughtUp();
+  const twenty = (round: number): string =>
+    Array.from(
+      {length: 20},
+      (_, i) => `INSERT INTO s VALUES (${round * 100 + i + 1}, ${round}, repeat('x', 9000))`,
+    ).join(';');
+  for (let round = 0; round < 4; round++) {
+    await pg.query(twenty(round)); // one simple query, one transaction, several batches
+    // One record of the log for many rows, as COPY makes it.
+    const many = pg.query(
+      `INSERT INTO s SELECT ${round} * 100 + 50 + i, ${round}, repeat('y', 2000) FROM generate_series(1, 40) i`,
+    );
+    await (round % 2 === 0 ? stop() : Promise.all([stop(), many])); // in the middle of it, or just behind
+    await many;
+    start();
+  }
+  await caughtUp();
+  t.deepEqual(
+    await query(
+      'SELECT round, toInt32(count()) AS n, toInt32(sum(id)) AS ids FROM {an}.s GROUP BY round ORDER BY round',
+    ),
+    (
+      await pg.query(
+        'SELECT round, count(*)::int AS n, sum(id)::int AS ids FROM s GROUP BY round ORDER BY round',
+      )
+    ).rows,
+  );
+  // Each row has one version, however often it was sent, and those of a transaction count up from 1.
+  t.deepEqual(
+    await query(
+      `SELECT toInt32(uniqExact(_version)) AS n, toInt32(min(_version % 281474976710656)) AS first, toInt32(max(_version % 281474976710656)) AS last
+       FROM {cdc}.public__s WHERE filler LIKE 'x%' GROUP BY round ORDER BY round`,
+    ),
+    Array.from({length: 4}, () => ({n: 20, first: 1, last: 20})),
+  );
+});
