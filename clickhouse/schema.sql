@@ -128,7 +128,7 @@ CREATE VIEW ecommerce_analytics.daily_sales_summary (
 CREATE VIEW ecommerce_analytics.data_freshness (
   table_name String COMMENT 'schema and table at the source',
   newest_commit Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit of this table known at the source',
-  newest_visible Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit that ClickHouse shows; NULL when none arrived in the last 30 days',
+  newest_visible Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit that ClickHouse shows; NULL when that is not known',
   lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the newest commit of the newest batch',
   p95_lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the oldest commit of each batch, 95th percentile over 5 minutes',
   complete_up_to Nullable(DateTime64(6, 'UTC')) COMMENT 'every change committed up to here is visible; NULL when unknown',

@@ -5,7 +5,7 @@
 CREATE OR REPLACE VIEW {analytics}.data_freshness_v1 {on_cluster} (
   table_name String COMMENT 'schema and table at the source',
   newest_commit Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit of this table known at the source',
-  newest_visible Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit that ClickHouse shows; NULL when none arrived in the last 30 days',
+  newest_visible Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit that ClickHouse shows; NULL when that is not known',
   lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the newest commit of the newest batch',
   p95_lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the oldest commit of each batch, 95th percentile over 5 minutes',
   complete_up_to Nullable(DateTime64(6, 'UTC')) COMMENT 'every change committed up to here is visible; NULL when unknown',
@@ -25,9 +25,10 @@ WITH
 SELECT
   concat(tables.schema_name, '.', tables.table_name) AS table_name,
   marks.newest_commit AS newest_commit,
-  batches.newest_visible AS newest_visible,
+  -- A table that was quiet for a day and is complete shows its newest commit.
+  ifNull(batches.newest_visible, if(complete_up_to >= marks.newest_commit, marks.newest_commit, NULL)) AS newest_visible,
   batches.lag_seconds AS lag_seconds,
-  batches.p95_lag_seconds AS p95_lag_seconds,
+  round(batches.p95_lag_seconds, 6) AS p95_lag_seconds,
   if(is_unknown, NULL, marks.watermark) AS complete_up_to,
   dateDiff('microsecond', complete_up_to, now) / 1e6 AS seconds_behind,
   multiIf(
@@ -63,6 +64,7 @@ LEFT JOIN (
     ) AS p95_lag_seconds,
     sumIf(rows, visible_at >= now - INTERVAL 5 MINUTE) AS rows_last_5_min
   FROM {cdc}._freshness AS batch
+  WHERE visible_at >= now - INTERVAL 1 DAY
   GROUP BY schema_name, table_name
 ) AS batches ON batches.schema_name = tables.schema_name AND batches.table_name = tables.table_name
 ORDER BY table_name
