@@ -1,0 +1,168 @@
+import test from 'ava';
+import {type Running, startPipeline} from '../test-support/start-pipeline.ts';
+import {
+  arrays,
+  createTable,
+  insertRows,
+  ODD_ARRAYS,
+  scalars,
+  TYPES_SQL,
+  typesUnderTest,
+} from '../types/testing/every-type.ts';
+import {exitCode, type TableVerdict, verify} from './verify.ts';
+
+const check = ({ch: client, settings}: Running, timeoutMs = 20_000): Promise<TableVerdict[]> =>
+  verify({client, settings, timeoutMs});
+
+const SHOP = `
+  CREATE TABLE "Odd ""na\`me's.\\n ü" ("k 1" text COLLATE "C", e int, "o""\`'\\," numeric(12,3), u timestamptz, PRIMARY KEY (e, "k 1"));
+  INSERT INTO "Odd ""na\`me's.\\n ü" SELECT 'k' || i, i % 7, i / 1000.0, now() - i * interval '1 hour' FROM generate_series(1, 3000) i;
+  CREATE TABLE plain (id int PRIMARY KEY, v int)`;
+const ODD = '{cdc}.`public__Odd "na\\`me\'s.\\\\n ü`';
+
+test('every type, NULLs, arrays and odd names are equal', async t => {
+  const {types, extensions} = await typesUnderTest(t);
+  const tables = {scalars: scalars(types, false), arrays: arrays(types, false), odd_arrays: ODD_ARRAYS};
+  const world = await startPipeline(
+    t,
+    [
+      ...extensions.map(name => `CREATE EXTENSION ${name};`),
+      TYPES_SQL,
+      ...Object.entries(tables).map(([name, table]) => createTable(name, table) + insertRows(name, table, 0)),
+      // A composite of NULLs and NULL, false and NULL: each two are different values.
+      'CREATE TABLE nulls (id int PRIMARY KEY, p pair, b bool, l text[], ps pair[])',
+      `;INSERT INTO nulls VALUES (1, NULL, NULL, NULL, NULL), (2, ROW(NULL, NULL), false, '{}', ARRAY[ROW(NULL, NULL), NULL]::pair[]);`,
+      SHOP,
+    ].join('\n'),
+  );
+  await world.caughtUp();
+  const verdicts = await check(world);
+  t.deepEqual(
+    verdicts.filter(({verdict}) => verdict !== 'equal'),
+    [],
+  );
+  t.is(exitCode(verdicts), 0);
+  t.is(verdicts.length, 6);
+  for (const {checksum, rows} of verdicts) {
+    t.is(checksum.postgres, checksum.clickhouse);
+    t.is(rows.postgres, rows.clickhouse);
+  }
+  t.is(verdicts.find(({table}) => table.includes('Odd'))?.rows.postgres, 3000n);
+});
+
+test('a changed digit, a missing row and a doubled row are found, by key and column', async t => {
+  const world = await startPipeline(t, SHOP);
+  await world.caughtUp();
+  const table = ODD.replace('{cdc}', world.settings.FRESHET_CLICKHOUSE_DATABASE);
+  const plant = (change: string, where: string): Promise<unknown> =>
+    world.ch.command({
+      query: `INSERT INTO ${table} SELECT * REPLACE (_version + 1 AS _version, ${change})
+        FROM (SELECT * FROM ${table} FINAL WHERE ${where})`,
+    });
+  await plant('`o"\\`\'\\\\,` + 0.001 AS `o"\\`\'\\\\,`', "`k 1` = 'k5'");
+  await plant('1 AS _is_deleted', "`k 1` = 'k2000'");
+  await plant("'k9999' AS `k 1`", "`k 1` = 'k6'");
+  const verdicts = await check(world);
+  t.is(exitCode(verdicts), 1);
+  const odd = verdicts.find(({table}) => table.includes('Odd'))!;
+  t.is(odd.verdict, 'different');
+  t.deepEqual(odd.rows, {postgres: 3000n, clickhouse: 3000n});
+  t.not(odd.checksum.postgres, odd.checksum.clickhouse);
+  t.deepEqual(odd.differences, [
+    {key: '{"e":"5","k 1":"k2000"}', what: 'missing', columns: []},
+    {key: '{"e":"5","k 1":"k5"}', what: 'changed', columns: ['o"`\'\\,']},
+    {key: '{"e":"6","k 1":"k9999"}', what: 'extra', columns: []},
+  ]);
+  t.is(verdicts.find(({table}) => table === 'public.plain')?.verdict, 'equal');
+});
+
+test('tables are equal, and a planted difference is found, while rows are written all the time', async t => {
+  const world = await startPipeline(
+    t,
+    `CREATE TABLE busy (id int PRIMARY KEY, n int NOT NULL, note text);
+     INSERT INTO busy SELECT i, 0, 'note ' || i FROM generate_series(1, 500) i`,
+  );
+  await world.caughtUp();
+  let writing = true;
+  const traffic = (async () => {
+    for (let i = 1; writing; i++) {
+      await world.pg.query('UPDATE busy SET n = n + 1 WHERE id = $1', [1 + ((i * 7919) % 400)]);
+      await world.pg.query('INSERT INTO busy VALUES ($1, 0)', [1000 + i]);
+      if (i % 2 === 0) await world.pg.query('DELETE FROM busy WHERE id = $1', [1000 + i - 1]);
+    }
+  })();
+  try {
+    const [equal] = await check(world);
+    t.like(equal, {verdict: 'equal', differences: []});
+    t.is(equal!.checksum.postgres, equal!.checksum.clickhouse);
+    await world.ch.command({
+      query: `INSERT INTO ${world.settings.FRESHET_CLICKHOUSE_DATABASE}.public__busy
+        SELECT * REPLACE (_version + 1 AS _version, 'mote 450' AS note) FROM ${world.settings.FRESHET_CLICKHOUSE_DATABASE}.public__busy FINAL WHERE id = 450`,
+    });
+    const [different] = await check(world);
+    t.like(different, {verdict: 'different'});
+    t.deepEqual(different!.differences, [{key: '{"id":"450"}', what: 'changed', columns: ['note']}]);
+  } finally {
+    writing = false;
+    await traffic;
+  }
+});
+
+test('what does not catch up has not settled', async t => {
+  const world = await startPipeline(
+    t,
+    'CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)',
+  );
+  await world.caughtUp();
+  await world.stop();
+  await world.pg.query('INSERT INTO a VALUES (1)');
+  const verdicts = await check(world, 500);
+  t.like(verdicts, [
+    {
+      table: 'public.a',
+      verdict: 'unsettled',
+      rows: {postgres: 1n, clickhouse: 0n},
+      reason: 'ClickHouse is behind (streaming)',
+    },
+    {table: 'public.b', verdict: 'equal', reason: ''},
+  ]);
+  t.is(exitCode(verdicts), 2);
+});
+
+test('only what the publication sends is compared: its rows, its columns, all partitions', async t => {
+  const world = await startPipeline(
+    t,
+    `CREATE TABLE part (id int PRIMARY KEY, secret text, v text) PARTITION BY RANGE (id);
+     CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (10);
+     CREATE TABLE part_2 (v text, id int NOT NULL, secret text);
+     ALTER TABLE part ATTACH PARTITION part_2 FOR VALUES FROM (10) TO (20);
+     CREATE TABLE parent (id int PRIMARY KEY, v text);
+     CREATE TABLE child (extra int, PRIMARY KEY (id)) INHERITS (parent);
+     INSERT INTO part SELECT i, 's', 'v' || i FROM generate_series(0, 19) i;
+     INSERT INTO parent VALUES (1, 'sent'), (2, 'not sent');
+     INSERT INTO child VALUES (3, 'of the child', 1);
+     CREATE PUBLICATION part_of_it FOR TABLE part (id, v), ONLY parent WHERE (id <> 2)
+     WITH (publish_via_partition_root = true)`,
+    {FRESHET_PUBLICATION: 'part_of_it', FRESHET_TABLES_EXCLUDE: 'public.child'},
+  );
+  await world.caughtUp();
+  await world.pg.query('UPDATE parent SET id = id + 10');
+  await world.caughtUp();
+  const verdicts = await check(world);
+  t.like(
+    verdicts.map(({table, verdict, rows}) => [table, verdict, rows.postgres]),
+    [
+      ['public.parent', 'equal', 2n],
+      ['public.part', 'equal', 20n],
+    ],
+  );
+});
+
+test('exit codes', t => {
+  const code = (...verdicts: TableVerdict['verdict'][]): number =>
+    exitCode(verdicts.map(verdict => ({verdict})));
+  t.deepEqual(
+    [code(), code('equal'), code('equal', 'unsettled'), code('unsettled', 'different')],
+    [0, 0, 2, 1],
+  );
+});
