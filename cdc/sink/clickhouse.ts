@@ -113,6 +113,7 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   '497': 'ch.auth', // ACCESS_DENIED
   '516': 'ch.auth', // AUTHENTICATION_FAILED
   '999': 'ch.unavailable', // KEEPER_EXCEPTION
+  '16': 'ch.target_mismatch', // NO_SUCH_COLUMN_IN_TABLE
   '6': 'ch.rejected', // CANNOT_PARSE_TEXT
   '26': 'ch.rejected', // CANNOT_PARSE_QUOTED_STRING
   '27': 'ch.rejected', // CANNOT_PARSE_INPUT_ASSERTION_FAILED
@@ -124,6 +125,7 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   '349': 'ch.rejected', // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
   '376': 'ch.rejected', // CANNOT_PARSE_UUID
   '407': 'ch.rejected', // DECIMAL_OVERFLOW
+  '469': 'ch.rejected', // VIOLATED_CONSTRAINT
 };
 const NETWORK = /ECONN|EPIPE|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOST|socket hang up|timeout|aborted/i;
 

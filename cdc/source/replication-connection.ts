@@ -83,6 +83,7 @@ export class ReplicationConnection {
     options: {slot: string; publication: string; signal: AbortSignal} & StreamHandlers,
   ): Promise<void> {
     const {slot, publication, signal, onData, onKeepalive} = options;
+    if (signal.aborted) return;
     const sql =
       `START_REPLICATION SLOT ${pgName(slot)} LOGICAL ${formatLsn(NO_LSN)} (proto_version '1', ` +
       `publication_names ${pgLiteral(pgName(publication))}, messages 'true')`;
@@ -105,7 +106,7 @@ export class ReplicationConnection {
       error => reject(asSourceError(error)),
     );
     try {
-      if (!signal.aborted) await promise;
+      await promise;
     } finally {
       signal.removeEventListener('abort', stop);
     }

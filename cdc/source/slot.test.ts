@@ -1,8 +1,10 @@
 import test from 'ava';
 import {run} from '../pipeline.ts';
 import {caughtUp as visible} from '../reconcile/position.ts';
-import {type Running, startPipeline} from '../test-support/start-pipeline.ts';
+import {makeWorld, type Running, startPipeline} from '../test-support/start-pipeline.ts';
 import {parseLsn} from './lsn.ts';
+import {clientConfig} from './postgres.ts';
+import {ReplicationConnection} from './replication-connection.ts';
 import {readSlot} from './slot.ts';
 
 const DDL = 'CREATE TABLE s (id int PRIMARY KEY, v int)';
@@ -83,4 +85,19 @@ test('S9 S16 walsenders are terminated under load, and nothing is lost', async t
   t.true(terminated > 0);
   t.true(log.lines.some(line => line.startsWith('warn') && line.includes('"pg.unavailable"')));
   t.deepEqual(...(await sums(world)));
+});
+
+test('S15 a stop that comes before the stream ends it in good order', async t => {
+  const {settings} = await makeWorld(t, '');
+  const connection = await ReplicationConnection.connect(clientConfig(settings));
+  await connection.stream({
+    slot: settings.FRESHET_SLOT,
+    publication: settings.FRESHET_PUBLICATION,
+    signal: AbortSignal.abort(),
+    onData: () => {},
+    onKeepalive: () => {},
+  });
+  connection.close(); // what rejects from here on is nobody's, and would end the process
+  await connection.identify().catch(() => {});
+  t.pass();
 });
