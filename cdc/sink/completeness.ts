@@ -4,7 +4,7 @@ import type {Watermark} from '../kafka/transport.ts';
 import {retrying} from '../retry.ts';
 import {chName, insertRows, rows} from './clickhouse.ts';
 import {nameOf} from './registry.ts';
-import type {SinkOptions} from './sink.ts';
+import type {SinkOptions} from './sink-options.ts';
 
 const EVERY_MS = 500;
 /** Watermarks of one table that are waited for at a time; further ones are joined to the newest. */

@@ -3,7 +3,7 @@ import {metrics} from '../observe/metrics.ts';
 import {retrying} from '../retry.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {chName, insertRows} from './clickhouse.ts';
-import type {SinkOptions} from './sink.ts';
+import type {SinkOptions} from './sink-options.ts';
 import type {Segment} from './table-writer.ts';
 
 /** How often what became visible is written down. */

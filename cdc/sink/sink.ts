@@ -1,24 +1,13 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import {asPipelineError} from '../failures.ts';
 import type {Delivery} from '../kafka/message.ts';
-import type {Receiver, Subscriber, Watermark} from '../kafka/transport.ts';
-import type {Log} from '../observe/log.ts';
+import type {Receiver, Watermark} from '../kafka/transport.ts';
 import {metrics} from '../observe/metrics.ts';
 import {retrying} from '../retry.ts';
-import type {Settings} from '../settings/settings.ts';
-import type {ClickHouseClient} from './clickhouse.ts';
 import {Completeness} from './completeness.ts';
 import {FreshnessLog} from './freshness-log.ts';
-import type {Registry} from './registry.ts';
+import type {SinkOptions} from './sink-options.ts';
 import {applySegment, type Segment, SegmentQueue} from './table-writer.ts';
-
-export interface SinkOptions {
-  readonly client: ClickHouseClient;
-  readonly settings: Settings;
-  readonly registry: Registry;
-  readonly subscriber: Subscriber;
-  readonly log: Log;
-}
 
 interface TableWork {
   readonly queue: SegmentQueue;
