@@ -17,15 +17,21 @@ export interface ChecksumSql {
   /** → unit, count, sum of the row hashes. `buckets` limits what is read. */
   source(level: Level, buckets: readonly string[] | undefined): string;
   target(level: Level, buckets: readonly string[] | undefined): string;
+  /** → key, the values of its columns as parameters. The keys are the parameter $1. */
+  sourceKeys(): string;
+  /** → key, count, sum, of so many keys by their index; the parameters are the values of their columns in turn. */
+  sourceAt(count: number): string;
   /**
-   * → key, the hash ('' for a deletion) at version `floor`, the hashes after it up to `top`: what is still stored of
-   * the past of keys that change all the time.
+   * → key, the hash ('' for a deletion) at version `floor`, the hashes after it: what is still stored of the past of
+   * keys that change all the time.
    */
-  versions(buckets: readonly string[], floor: bigint, top: bigint): string;
+  versions(buckets: readonly string[], floor: bigint): string;
   /** → key, a hash for each column. The keys are the parameter $1 of the source's. */
   sourceColumns(): string;
   targetColumns(keys: readonly string[]): string;
 }
+
+type TargetSql = Pick<ChecksumSql, 'target' | 'targetColumns' | 'versions'>;
 
 const pgHash = (text: string): string => `('x' || substr(md5(${text}), 1, 15))::bit(60)::bigint`;
 const chHash = (text: string): string =>
@@ -39,7 +45,7 @@ export function checksumSql(settings: Settings, table: CapturedTable, buckets: n
 function sourceSql(
   {schema, partitioned, rowFilter}: CapturedTable,
   buckets: number,
-): Pick<ChecksumSql, 'source' | 'sourceColumns'> {
+): Omit<ChecksumSql, keyof TargetSql> {
   const {definition, columns, keyColumns} = schema;
   const texts = columns.map(({name, stored}) => stored.pgText(pgName(name)));
   const from = `${partitioned ? '' : 'ONLY '}${pgName(definition.schema, definition.table)}`;
@@ -56,21 +62,28 @@ function sourceSql(
     const list = texts.map((text, i) => `${text} AS t${i}`).join(', ');
     return `(SELECT ${list} FROM ${from}${where && ` WHERE ${where}`} OFFSET 0) AS texts`;
   };
+  const byUnit = (unit: string, condition: string | undefined): string =>
+    `SELECT ${unit}, count(*)::text, sum(${pgHash(joined(named))})::text FROM ${inner(condition)} GROUP BY 1`;
+  const keyNames = definition.key.map(name => pgName(name));
   return {
     source: (level, only) =>
-      `SELECT ${level === 'key' ? key : bucket(key)}, count(*)::text, sum(${pgHash(joined(named))})::text
-       FROM ${inner(only && `${bucket(readKey)} IN (${only.join(', ')})`)} GROUP BY 1`,
+      byUnit(level === 'key' ? key : bucket(key), only && `${bucket(readKey)} IN (${only.join(', ')})`),
+    sourceKeys: () =>
+      `SELECT ${readKey}, ARRAY[${keyNames.map(name => `concat(${name})`).join(', ')}]
+       FROM ${from} WHERE ${readKey} = ANY($1)`,
+    sourceAt: count => {
+      const parameters = (row: number): string =>
+        keyNames.map((_, i) => `$${row * keyNames.length + i + 1}`).join(', ');
+      const wanted = Array.from({length: count}, (_, row) => `(${parameters(row)})`);
+      return byUnit(key, `(${keyNames.join(', ')}) IN (${wanted.join(', ')})`);
+    },
     sourceColumns: () =>
       `SELECT ${key}, ARRAY[${named.map(name => `md5(${framed.pg(name)})`).join(', ')}]
        FROM ${inner(`${readKey} = ANY($1)`)}`,
   };
 }
 
-function targetSql(
-  settings: Settings,
-  {schema}: CapturedTable,
-  buckets: number,
-): Pick<ChecksumSql, 'target' | 'targetColumns' | 'versions'> {
+function targetSql(settings: Settings, {schema}: CapturedTable, buckets: number): TargetSql {
   const {columns, keyColumns} = schema;
   const parts = columns.map(({name, stored}) => framed.ch(stored.chText(chName(name))));
   const target = targetTable(settings, schema);
@@ -85,14 +98,13 @@ function targetSql(
       return `SELECT ${unit}, toString(count()), toString(sum(toUInt128(${hash})))
         FROM ${target} FINAL ${only ? inBuckets(only) : ''} WHERE _is_deleted = 0 GROUP BY ${unit}`;
     },
-    versions: (only, floor, top) => {
-      const version = (value: bigint): string => `toUInt128('${value}')`;
+    versions: (only, floor) => {
       const value = `if(_is_deleted = 1, '', toString(${hash}))`;
-      const before = `_version <= ${version(floor)}`;
+      const before = `_version <= toUInt128('${floor}')`;
       return `SELECT ${key},
           if(countIf(${before}) = 0, [], [argMaxIf(${value}, _version, ${before})]),
-          groupUniqArrayIf(100)(${value}, NOT ${before})
-        FROM ${target} ${inBuckets(only)} WHERE _version <= ${version(top)} GROUP BY ${key} HAVING count() > 1`;
+          groupUniqArrayIf(1000)(${value}, NOT ${before})
+        FROM ${target} ${inBuckets(only)} GROUP BY ${key} HAVING count() > 1 OR NOT max(${before})`;
     },
     targetColumns: keys =>
       `SELECT ${key}, [${parts.map(part => `lower(hex(MD5(${part})))`).join(', ')}]

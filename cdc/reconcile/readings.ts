@@ -1,14 +1,16 @@
+import {setTimeout as sleep} from 'node:timers/promises';
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
 import {asTargetError, type ClickHouseClient} from '../sink/clickhouse.ts';
 import {type Lsn, parseLsn} from '../source/lsn.ts';
-import {type Fingerprint, type Fingerprints, NOTHING} from './settling.ts';
+import type {ChecksumSql} from './checksum.ts';
+import {type Fingerprint, type Fingerprints, NOTHING, type Values} from './settling.ts';
 
 const Whole = z.string().regex(/^\d+$/).transform(BigInt);
 const UnitRow = z.tuple([z.string(), Whole, Whole]);
 const Hash = z.union([z.literal(''), Whole]);
 const PastRow = z.tuple([z.string(), z.array(Hash), z.array(Hash)]);
-const HashesRow = z.tuple([z.string(), z.array(z.string())]);
+const TextsRow = z.tuple([z.string(), z.array(z.string())]);
 
 const fingerprints = (rows: unknown): Fingerprints =>
   new Map(
@@ -28,8 +30,8 @@ export async function readTarget(client: ClickHouseClient, sql: string): Promise
   return fingerprints(await targetRows(client, sql));
 }
 
-/** What `ChecksumSql.versions` finds: for each key all that ClickHouse held between two positions. */
-export async function readPast(client: ClickHouseClient, sql: string): Promise<Map<string, Fingerprint[]>> {
+/** What `ChecksumSql.versions` finds: for each key all that ClickHouse still has of it since a position. */
+export async function readPast(client: ClickHouseClient, sql: string): Promise<Values> {
   const found = z.array(PastRow).parse(await targetRows(client, sql));
   const asRow = (hash: '' | bigint): Fingerprint => (hash === '' ? NOTHING : {count: 1n, sum: hash});
   return new Map(found.map(([key, before, after]) => [key, [...before, ...after].map(asRow)]));
@@ -43,11 +45,38 @@ export async function readSourceColumns(
   sql: string,
   keys: readonly string[],
 ): Promise<ColumnHashes> {
-  return new Map(z.array(HashesRow).parse(await sourceRows(client, sql, [keys])));
+  return new Map(z.array(TextsRow).parse(await sourceRows(client, sql, [keys])));
 }
 
 export async function readTargetColumns(client: ClickHouseClient, sql: string): Promise<ColumnHashes> {
-  return new Map(z.array(HashesRow).parse(await targetRows(client, sql)));
+  return new Map(z.array(TextsRow).parse(await targetRows(client, sql)));
+}
+
+const SAMPLE_MS = 5;
+
+/**
+ * Reads a few keys in PostgreSQL by their index, again and again until the signal aborts: each value they had, where
+ * they do not change faster than that.
+ */
+export async function sampleSource(
+  client: ClientBase,
+  sql: ChecksumSql,
+  keys: readonly string[],
+  signal: AbortSignal,
+): Promise<Values> {
+  if (keys.length === 0) return new Map();
+  const found = z.array(TextsRow).parse(await sourceRows(client, sql.sourceKeys(), [keys]));
+  const parameters = found.flatMap(([, values]) => values);
+  const values = new Map(keys.map(key => [key, new Map<bigint, Fingerprint>()]));
+  while (found.length > 0 && !signal.aborted) {
+    const read = fingerprints(await sourceRows(client, sql.sourceAt(found.length), parameters));
+    for (const [key, of] of values) {
+      const value = read.get(key) ?? NOTHING;
+      of.set(value.sum, value);
+    }
+    await sleep(SAMPLE_MS);
+  }
+  return new Map([...values].map(([key, of]) => [key, [...of.values()]]));
 }
 
 async function sourceRows(client: ClientBase, text: string, values: unknown[] = []): Promise<unknown> {

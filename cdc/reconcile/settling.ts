@@ -5,6 +5,9 @@ export interface Fingerprint {
 }
 export type Fingerprints = ReadonlyMap<string, Fingerprint>;
 
+/** unit → what it was found with, one after the other */
+export type Values = ReadonlyMap<string, readonly Fingerprint[]>;
+
 export const NOTHING: Fingerprint = {count: 0n, sum: 0n};
 const same = (a: Fingerprint, b: Fingerprint): boolean => a.count === b.count && a.sum === b.sum;
 
@@ -66,11 +69,17 @@ export class Settling {
     }
   }
 
-  /** What ClickHouse held at positions around PostgreSQL's last reading: a unit that is among it was equal there. */
-  past(values: ReadonlyMap<string, readonly Fingerprint[]>): void {
+  /**
+   * What ClickHouse held at positions since PostgreSQL's last reading, and what PostgreSQL was seen with since: a
+   * unit that has one value in both was equal meanwhile, although it changes faster than it can be read twice.
+   */
+  past(clickhouse: Values, postgres: Values): void {
     for (const [id, unit] of this.#pending()) {
-      if (!values.get(id)?.some(value => same(value, unit.postgres))) continue;
-      unit.clickhouse = unit.postgres;
+      const seen = [unit.postgres, ...(postgres.get(id) ?? [])];
+      const common = clickhouse.get(id)?.find(value => seen.some(other => same(value, other)));
+      if (!common) continue;
+      unit.postgres = common;
+      unit.clickhouse = common;
       unit.outcome = 'equal';
     }
   }

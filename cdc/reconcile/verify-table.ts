@@ -6,7 +6,14 @@ import {type Lsn, rowVersion} from '../source/lsn.ts';
 import type {CapturedTable} from '../source/tables.ts';
 import {type ChecksumSql, checksumSql, type Level} from './checksum.ts';
 import {markPosition, tablesBehind} from './position.ts';
-import {readPast, readSource, readSourceColumns, readTarget, readTargetColumns} from './readings.ts';
+import {
+  readPast,
+  readSource,
+  readSourceColumns,
+  readTarget,
+  readTargetColumns,
+  sampleSource,
+} from './readings.ts';
 import {Settling, sum, type Unit} from './settling.ts';
 import {type Difference, describe, type TableVerdict} from './verdict.ts';
 
@@ -32,6 +39,8 @@ const MAX_KEYS = 100_000;
 /** More in an IN would make a statement longer than ClickHouse takes (max_query_size). */
 const MAX_NAMED_BUCKETS = 2_000;
 const MAX_DIFFERENCES = 20;
+/** Keys that change all the time, read by their index while ClickHouse is waited for. */
+const MAX_SAMPLED = 20;
 const LAST_ORDINAL = (1n << 48n) - 1n;
 const BUCKET_ROUNDS = 3;
 const POLL_MS = 100;
@@ -121,17 +130,25 @@ class TableVerification {
       onProgress({level, round, pending});
       this.#deadline = Math.min(this.#deadline, Date.now() + this.#options.timeoutMs);
       if (pending === 0 || enough(round)) return;
-      const top = await markPosition(settings);
-      if (!(await this.#reached(top))) return;
+      const reading = new AbortController();
+      const hot = buckets && round > 1 && pending <= MAX_SAMPLED ? settling.with('pending') : [];
+      const sampled = sampleSource(
+        postgres,
+        this.#sql,
+        hot.map(([key]) => key),
+        reading.signal,
+      );
+      sampled.catch(() => {}); // thrown where it is awaited
+      const reached = await this.#reached(await markPosition(settings)).finally(() => reading.abort());
+      const seen = await sampled;
+      if (!reached) return;
       settling.clickhouse(await readTarget(client, this.#sql.target(level, only)), true);
-      if (buckets) settling.past(await readPast(client, this.#versions(buckets, floor, top)));
+      if (buckets) {
+        const since = rowVersion(this.#options.epoch, floor, LAST_ORDINAL);
+        settling.past(await readPast(client, this.#sql.versions(buckets, since)), seen);
+      }
       if (settling.with('pending').length === 0) return;
     }
-  }
-
-  #versions(buckets: readonly string[], floor: Lsn, top: Lsn): string {
-    const last = (position: Lsn): bigint => rowVersion(this.#options.epoch, position, LAST_ORDINAL);
-    return this.#sql.versions(buckets, last(floor), last(top));
   }
 
   /** Waits until ClickHouse shows the table up to the position; false where time is up first. */
