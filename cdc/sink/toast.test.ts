@@ -115,6 +115,25 @@ test('R7c keys change with large values unchanged: there, on, and back', async t
   t.deepEqual(await larges(world), before);
 });
 
+test('R7 in one batch the newest image before a row counts, and never that of another row', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
+    t,
+    `CREATE TABLE o (id int PRIMARY KEY, n int, body text); ALTER TABLE o ALTER body SET STORAGE EXTERNAL;
+     INSERT INTO o SELECT i, 0, repeat(i::text, 5000) FROM generate_series(1, 3) i`,
+  );
+  await caughtUp();
+  await pg.query(`BEGIN; UPDATE o SET n = 1 WHERE id = 1; UPDATE o SET body = repeat('new', 2000) WHERE id = 1;
+    UPDATE o SET n = 2 WHERE id = 1; COMMIT`);
+  // Another row comes to the key that one has just left.
+  await pg.query(`BEGIN; UPDATE o SET n = 1 WHERE id = 2; UPDATE o SET id = 20 WHERE id = 2;
+    UPDATE o SET id = 2 WHERE id = 3; UPDATE o SET n = 5 WHERE id = 2; COMMIT`);
+  await caughtUp();
+  t.deepEqual(
+    await query('SELECT id, n, hex(MD5(assumeNotNull(body))) AS body FROM {an}.o ORDER BY id'),
+    (await pg.query('SELECT id, n, upper(md5(body)) AS body FROM o ORDER BY id')).rows,
+  );
+});
+
 test('R7 updated, then deleted, while ClickHouse knows the row', async t => {
   const world = await startPipeline(t, `${DDL} ${insert(1, 'a')}; ${insert(2, 'b')}`, {
     FRESHET_FLUSH_MS: '500',
