@@ -2,6 +2,7 @@ import {randomBytes} from 'node:crypto';
 import type {ExecutionContext} from 'ava';
 import pg from 'pg';
 import {z} from 'zod';
+import {kafkaClient} from '../kafka/client.ts';
 import type {Log} from '../observe/log.ts';
 import {run} from '../pipeline.ts';
 import {caughtUp} from '../reconcile/position.ts';
@@ -91,6 +92,7 @@ export async function makeWorld(
       await command(ch, `DROP DATABASE IF EXISTS ${database} SYNC`);
     }
     await ch.close();
+    if (settings.FRESHET_TRANSPORT === 'kafka') await dropTopics(settings);
   });
   if (sql) await client.query(sql);
   return {
@@ -111,6 +113,16 @@ export async function makeWorld(
       await caughtUp(ch, settings, timeoutMs);
     },
   };
+}
+
+async function dropTopics(settings: Settings): Promise<void> {
+  const admin = kafkaClient(settings, memoryLog()).admin();
+  await admin.connect();
+  const topics = (await admin.listTopics()).filter(topic =>
+    topic.startsWith(`${settings.FRESHET_TOPIC_PREFIX}.`),
+  );
+  if (topics.length > 0) await admin.deleteTopics({topics});
+  await admin.disconnect();
 }
 
 /** A world with the whole pipeline running in this process; stopped at the test's end. */
