@@ -5,7 +5,7 @@ import {targetTable} from '../sink/target.ts';
 import {clientConfig, withClient} from '../source/postgres.ts';
 import {pgName, type TableSchema} from '../source/table-schema.ts';
 import {planTables} from '../source/tables.ts';
-import {startPipeline, type World} from '../test-support/start-pipeline.ts';
+import {startPipeline, transport, type World} from '../test-support/start-pipeline.ts';
 import {
   arrays,
   createTable,
@@ -169,6 +169,11 @@ test('a NOT NULL column is no place for NULL: in the stream its table is parked,
   );
   await caughtUp();
   await source.query("INSERT INTO strict VALUES (1, 'infinity')");
+  if (transport() === 'direct') {
+    // The slot is the log of all tables, so none of them can go on alone.
+    t.like(await ended(), {code: 'value.unrepresentable', table: 'public.strict'});
+    return;
+  }
   await t.throwsAsync(caughtUp(), {code: 'ch.rejected', message: /public\.strict is parked: .*\bd\b.*1900/});
   await source.query('INSERT INTO other VALUES (1)');
   while ((await query('SELECT id FROM {an}.other')).length === 0);
