@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import {Command} from 'commander';
+import {inspect} from 'node:util';
+import {Command, InvalidArgumentError} from 'commander';
 import {preflight} from './commands/preflight.ts';
 import {sql} from './commands/sql.ts';
 import {status} from './commands/status.ts';
@@ -16,6 +17,7 @@ import {clickhouseClient} from './sink/clickhouse.ts';
 
 const program = new Command('freshet')
   .description('PostgreSQL’s changes, in ClickHouse within a second, exact.')
+  .showHelpAfterError('  `freshet --help` lists commands and settings')
   .addHelpText('after', helpOfSettings());
 
 /** Runs a stage until SIGINT or SIGTERM; a second signal ends the process at once. */
@@ -37,9 +39,13 @@ function longRunning(name: string, text: string, stage: (options: PipelineOption
       // `npm start` holds the other end of this pipe: when it is gone, however it went, this process goes too.
       if (process.env.FRESHET_STACK_CHILD) process.stdin.on('end', () => stop.abort()).resume();
       const client = clickhouseClient(settings);
-      const page = settings.FRESHET_HTTP_PORT > 0 ? await serveStatus(client, settings) : undefined;
+      let page: {close(): Promise<void>} | undefined;
       try {
+        if (settings.FRESHET_HTTP_PORT > 0) page = await serveStatus(client, settings);
         await stage({settings, log, signal: stop.signal, onProgress: snapshotProgress(log)});
+      } catch (error) {
+        // A server that was still being waited for is no failure of a stop.
+        if (!stop.signal.aborted || asPipelineError(error).reaction !== 'retry') throw error;
       } finally {
         await page?.close();
         await client.close();
@@ -89,10 +95,8 @@ program
 program
   .command('verify')
   .description('compare every table by value at a common position; exit code 1: different, 2: not settled')
-  .option('--timeout <seconds>', 'how long tables may take to settle', '120')
-  .action(
-    once(({timeout}: {timeout: string}) => verifyTables(loadSettings(process.env), Number(timeout) * 1000)),
-  );
+  .option('--timeout <seconds>', 'how long tables may take to settle', seconds, 120)
+  .action(once(({timeout}: {timeout: number}) => verifyTables(loadSettings(process.env), timeout * 1000)));
 program
   .command('teardown')
   .description('drop slot and publication, and what was made in Kafka and ClickHouse')
@@ -129,8 +133,14 @@ try {
 } catch (thrown) {
   const error = asPipelineError(thrown);
   console.error(withoutSecrets(`freshet: ${error.message}\n  [${error.code}] ${error.hint}`));
-  if (!(thrown instanceof PipelineError)) console.error(thrown);
+  if (!(thrown instanceof PipelineError)) console.error(withoutSecrets(inspect(thrown)));
   process.exit(1);
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0)) throw new InvalidArgumentError('It is a number of seconds.');
+  return value;
 }
 
 function helpOfSettings(): string {

@@ -9,7 +9,8 @@ export async function verifyTables(settings: Settings, timeoutMs: number): Promi
   try {
     const verdicts = await verify({client, settings, timeoutMs});
     console.log(verdictTable(verdicts));
-    for (const {table, differences} of verdicts) {
+    for (const {table, differences, reason} of verdicts) {
+      if (reason !== '') console.log(`· ${table} has not settled: ${reason}`);
       for (const {key, what, columns} of differences)
         console.log(`✗ ${table} ${key}: ${what} ${columns.join(', ')}`);
     }

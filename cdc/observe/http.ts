@@ -1,12 +1,17 @@
 import {once} from 'node:events';
 import {createServer, type Server} from 'node:http';
+import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import type {ClickHouseClient} from '../sink/clickhouse.ts';
+import {withoutSecrets} from './log.ts';
 import {registry} from './metrics.ts';
 import {readFreshness} from './status.ts';
 import {statusPage} from './status-page.ts';
 
-/** Serves /health (503 where a table is late, parked or unknown), /metrics for Prometheus, and a page for people. */
+/**
+ * Serves /health (503 where a table is late, parked or unknown), /metrics for Prometheus, and a page for people.
+ * Throws `settings.invalid` where the port cannot be had.
+ */
 export async function serveStatus(
   client: ClickHouseClient,
   settings: Settings,
@@ -17,11 +22,20 @@ export async function serveStatus(
     answer(client, settings, path).then(
       ({status, type, body}) =>
         response.writeHead(status, {'content-type': type, 'cache-control': 'no-store'}).end(body),
-      error => response.writeHead(500, {'content-type': 'text/plain; charset=utf-8'}).end(String(error)),
+      error =>
+        response
+          .writeHead(500, {'content-type': 'text/plain; charset=utf-8'})
+          .end(withoutSecrets(String(error))),
     );
   });
   server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    throw new PipelineError('settings.invalid', `FRESHET_HTTP_PORT=${port}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
   return {port: portOf(server), close: () => closed(server)};
 }
 

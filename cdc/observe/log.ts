@@ -16,7 +16,7 @@ export function createLog(level: string): Log {
     {
       level,
       base: {},
-      formatters: {level: label => ({level: label})},
+      formatters: {level: label => ({level: label}), log: withoutSecretFacts},
       timestamp: pino.stdTimeFunctions.isoTime,
       hooks: {
         logMethod(args, method) {
@@ -29,6 +29,14 @@ export function createLog(level: string): Log {
   );
 }
 
-/** 'postgres://user:secret@host' → 'postgres://user:***@host'. */
+const withoutSecretFacts = (facts: object): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(facts).map(([name, fact]) => [
+      name,
+      typeof fact === 'string' ? withoutSecrets(fact) : fact,
+    ]),
+  );
+
+/** 'postgres://user:secret@host' → 'postgres://user:***@host'; the last @ ends the password, as in a URL. */
 export const withoutSecrets = (text: string): string =>
-  text.replace(/(\/\/[^/:@\s]*:)[^@\s]*(?=@)/g, '$1***').replace(/(password=)\S+/gi, '$1***');
+  text.replace(/(\/\/[^/:@\s]*:)[^\s/?#]*(?=@)/g, '$1***').replace(/(password=)\S+/gi, '$1***');

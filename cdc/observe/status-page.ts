@@ -48,7 +48,8 @@ export async function statusPage(client: ClickHouseClient, settings: Settings): 
       return found.length === 0 ? '' : `<section><h2>${title}</h2>${table(found)}</section>`;
     }),
   );
-  const complete = freshness.map(({complete_up_to: to}) => to).sort()[0];
+  // One table of which nothing is known is enough: the page as a whole is not complete then.
+  const complete = freshness.map(({complete_up_to: to}) => to ?? '').sort()[0];
   const headline = complete ? `complete up to ${complete.slice(11, 19)} UTC` : 'not complete yet';
   return PAGE.replace('{headline}', headline)
     .replace('{freshness}', () =>
