@@ -163,6 +163,7 @@ test('a NOT NULL column is no place for NULL: in the stream its table is parked,
     pg: source,
     query,
     caughtUp,
+    ended,
   } = await startPipeline(
     t,
     'CREATE TABLE strict (id int PRIMARY KEY, d date NOT NULL); CREATE TABLE other (id int PRIMARY KEY)',
