@@ -23,20 +23,23 @@ export class CopyTextReader {
   readonly #onRow: (row: Tuple) => void;
   readonly #tuple = new Tuple();
   #values = Buffer.allocUnsafe(1 << 14);
-  #rest: Buffer = Buffer.alloc(0);
+  /** Pieces of a row that has not ended: joined once, as a large row comes in a thousand of them. */
+  #rest: Buffer[] = [];
 
   constructor(onRow: (row: Tuple) => void) {
     this.#onRow = onRow;
   }
 
   push(chunk: Buffer): void {
-    const data = this.#rest.length > 0 ? Buffer.concat([this.#rest, chunk]) : chunk;
+    this.#rest.push(chunk);
+    if (!chunk.includes(NEWLINE)) return;
+    const data = this.#rest.length > 1 ? Buffer.concat(this.#rest) : chunk;
     let start = 0;
     for (let end = data.indexOf(NEWLINE); end >= 0; end = data.indexOf(NEWLINE, start)) {
       this.#row(data, start, end);
       start = end + 1;
     }
-    this.#rest = data.subarray(start);
+    this.#rest = start < data.length ? [data.subarray(start)] : [];
   }
 
   #row(data: Buffer, start: number, end: number): void {
