@@ -15,6 +15,11 @@ import {run, runCapture, runSinkOnly} from './pipeline.ts';
 import {loadSettings, settingsHelp} from './settings/settings.ts';
 import {clickhouseClient} from './sink/clickhouse.ts';
 
+// kafkajs 2.2.4 starts a timer with a negative time, which is harmless; Node 24 would tell it between the log's lines.
+process.removeAllListeners('warning').on('warning', warning => {
+  if (warning.name !== 'TimeoutNegativeWarning') console.error(`${warning.name}: ${warning.message}`);
+});
+
 const program = new Command('freshet')
   .description('PostgreSQL’s changes, in ClickHouse within a second, exact.')
   .showHelpAfterError('  `freshet --help` lists commands and settings')

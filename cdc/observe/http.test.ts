@@ -1,0 +1,129 @@
+import test from 'ava';
+import {z} from 'zod';
+import {migrateAll} from '../context.ts';
+import {insertRows} from '../sink/clickhouse.ts';
+import {makeWorld, startPipeline, type World} from '../test-support/start-pipeline.ts';
+import {serveStatus} from './http.ts';
+import {metrics} from './metrics.ts';
+
+const Health = z.strictObject({
+  healthy: z.boolean(),
+  tables: z.array(z.looseObject({table_name: z.string(), state: z.string()})),
+});
+
+/** The three pages of a world, on any free port. */
+async function pages(t: Parameters<typeof makeWorld>[0], {ch, settings}: World) {
+  const {port, close} = await serveStatus(ch, settings, 0);
+  t.teardown(close);
+  const get = async (path: string) => {
+    const answer = await fetch(`http://127.0.0.1:${port}${path}`);
+    return {status: answer.status, type: answer.headers.get('content-type'), body: await answer.text()};
+  };
+  return {
+    get,
+    health: async () => {
+      const {status, body} = await get('/health');
+      return {status, ...Health.parse(JSON.parse(body))};
+    },
+  };
+}
+
+const table = (name: string, state: string, reason = '') => ({
+  schema_name: 'public',
+  table_name: name,
+  target: name,
+  state,
+  reason,
+  snapshot_position: '0',
+  schema_id: '',
+  updated_at: '2030-01-01 00:00:00',
+});
+
+test('before anything runs: not healthy, an empty page, and metrics', async t => {
+  const world = await makeWorld(t, '');
+  const {get, health} = await pages(t, world);
+  t.deepEqual(await health(), {status: 503, healthy: false, tables: []});
+  const page = await get('/');
+  t.is(page.status, 200);
+  t.regex(page.body, /not complete yet/);
+  t.regex(page.body, /No tables yet/);
+  t.is((await get('/nowhere?x=1')).status, 404);
+});
+
+test('metrics have their names and a help each', async t => {
+  const {get} = await pages(t, await makeWorld(t, ''));
+  metrics.parked.set({table: 'public."q'}, 1);
+  const {status, type, body} = await get('/metrics');
+  t.is(status, 200);
+  t.regex(type ?? '', /^text\/plain; version=/);
+  const names = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
+  t.is(names.length, Object.keys(metrics).length);
+  for (const name of names) {
+    t.regex(name ?? '', /^freshet_[a-z_]+$/);
+    t.regex(body, new RegExp(`^# HELP ${name} \\S`, 'm'));
+  }
+  t.true(body.includes('freshet_table_parked{table="public.\\"q"} 1'));
+});
+
+test('a pipeline that keeps up is healthy, and the page shows its tables', async t => {
+  const world = await startPipeline(
+    t,
+    'CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1)',
+  );
+  await world.caughtUp();
+  const {get, health} = await pages(t, world);
+  const {status, healthy, tables} = await health();
+  t.is(status, 200);
+  t.true(healthy);
+  t.deepEqual(
+    tables.map(({table_name}) => table_name),
+    ['public.items'],
+  );
+  const {type, body} = await get('/');
+  t.is(type, 'text/html; charset=utf-8');
+  t.regex(body, /complete up to \d\d:\d\d:\d\d UTC/);
+  t.true(body.includes('>public.items</td>'));
+  const {body: text} = await get('/metrics');
+  t.regex(text, /^freshet_rows_visible_total\{table="public\.items"\} \d+$/m);
+});
+
+test('a parked table is not healthy, and one of which nothing is known leaves the page incomplete', async t => {
+  const world = await makeWorld(t, '');
+  await migrateAll(world.ch, world.settings, world.log);
+  const cdc = world.settings.FRESHET_CLICKHOUSE_DATABASE;
+  await insertRows(world.ch, `${cdc}._tables`, [
+    table('known', 'streaming'),
+    table('set_aside', 'parked', 'a "value" <script>alert(1)</script> & more'),
+    table('<b>x', 'snapshot'),
+  ]);
+  await insertRows(world.ch, `${cdc}._watermarks`, [
+    {
+      schema_name: 'public',
+      table_name: 'known',
+      position: '5',
+      complete_up_to: '2026-01-01 00:00:00',
+      newest_commit: null,
+      updated_at: '2026-01-01 00:00:00',
+    },
+  ]);
+  const {get, health} = await pages(t, world);
+  const {status, healthy, tables} = await health();
+  t.is(status, 503);
+  t.false(healthy);
+  t.is(tables.find(({table_name}) => table_name === 'public.set_aside')?.state, 'parked');
+  const {body} = await get('/');
+  t.regex(body, /not complete yet/);
+  t.true(body.includes('public.&#60;b&#62;x'));
+  t.true(body.includes('a &#34;value&#34; &#60;script&#62;alert(1)&#60;/script&#62; &#38; more'));
+  t.false(body.includes('<b>x'));
+  t.false(body.includes('<script'));
+});
+
+test('a server that is away is an answer, not the end', async t => {
+  const world = await makeWorld(t, '', {});
+  const {get} = await pages(t, world);
+  await world.ch.close();
+  const {status, body} = await get('/health');
+  t.true(status >= 500, body);
+  t.is((await get('/metrics')).status, 200);
+});
