@@ -1,5 +1,5 @@
 import test from 'ava';
-import {type Fingerprints, Settling} from './settling.ts';
+import {type Fingerprints, Settling, type Values} from './settling.ts';
 
 /** `{a: 5}`: unit a holds one row with the hash 5. */
 const read = (units: Record<string, number>): Fingerprints =>
@@ -55,13 +55,29 @@ test('a row that comes and goes is no difference, though PostgreSQL looks the sa
   t.is(outcomes(settling), 'a equal');
 });
 
+const one = (unit: string, hash: number): Values => new Map([[unit, [{count: 1n, sum: BigInt(hash)}]]]);
+
 test('a unit that never stands still is equal where both sides were seen with one value', t => {
   const settling = new Settling();
   settling.postgres(read({a: 1}));
-  settling.clickhouse(read({a: 5}), true);
-  settling.past(new Map([['a', [{count: 1n, sum: 3n}]]]), new Map([['a', [{count: 1n, sum: 4n}]]]));
+  settling.clickhouse(read({a: 0}), true);
+  settling.postgres(read({a: 4}));
+  settling.clickhouse(read({a: 8}), true);
+  settling.past(one('a', 6), one('a', 7));
   t.is(outcomes(settling), 'a pending');
-  settling.past(new Map([['a', [{count: 1n, sum: 4n}]]]), new Map([['a', [{count: 1n, sum: 4n}]]]));
+  settling.past(one('a', 6), one('a', 6));
   t.is(outcomes(settling), 'a equal');
-  t.deepEqual(settling.total().clickhouse, {count: 1n, sum: 4n});
+  t.deepEqual(settling.total().clickhouse, {count: 1n, sum: 6n});
+});
+
+test('a right row under a wrong newest one is no excuse', t => {
+  const settling = new Settling();
+  settling.postgres(read({a: 1}));
+  settling.clickhouse(read({a: 13}), false);
+  for (const hash of [2, 3, 4]) {
+    settling.clickhouse(read({a: 13}), true);
+    settling.past(one('a', hash - 1), new Map());
+    settling.postgres(read({a: hash}));
+  }
+  t.is(outcomes(settling), 'a pending');
 });

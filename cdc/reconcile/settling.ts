@@ -21,6 +21,9 @@ interface State {
   clickhouse: Fingerprint;
   /** Was ClickHouse read after it had reached the position of PostgreSQL's last reading? */
   compared: boolean;
+  /** Did this side change since the round before? */
+  postgresMoved: boolean;
+  clickhouseMoved: boolean;
   /** Rounds in a row in which PostgreSQL stood still and ClickHouse, caught up, had one and the same other value. */
   steady: number;
   outcome: 'pending' | 'equal' | 'different';
@@ -48,6 +51,7 @@ export class Settling {
       const value = read.get(id) ?? NOTHING;
       const still = unit.compared && same(value, unit.postgres);
       unit.steady = still ? unit.steady + 1 : 0;
+      unit.postgresMoved = !this.#open && !same(value, unit.postgres);
       unit.postgres = value;
       unit.compared = false;
       // Before ClickHouse has been read there is nothing to agree with.
@@ -62,7 +66,8 @@ export class Settling {
     this.#open = false;
     for (const [id, unit] of this.#pending()) {
       const value = read.get(id) ?? NOTHING;
-      if (!same(value, unit.clickhouse)) unit.steady = 0;
+      unit.clickhouseMoved = !same(value, unit.clickhouse);
+      if (unit.clickhouseMoved) unit.steady = 0;
       unit.clickhouse = value;
       unit.compared = caughtUp;
       if (same(value, unit.postgres)) unit.outcome = 'equal';
@@ -71,10 +76,12 @@ export class Settling {
 
   /**
    * What ClickHouse held at positions since PostgreSQL's last reading, and what PostgreSQL was seen with since: a
-   * unit that has one value in both was equal meanwhile, although it changes faster than it can be read twice.
+   * unit that has one value in both was equal meanwhile, although it changes faster than it can be read twice. Only
+   * for units that move on both sides: a wrong row that stands over a right one is what ClickHouse shows.
    */
   past(clickhouse: Values, postgres: Values): void {
     for (const [id, unit] of this.#pending()) {
+      if (!unit.postgresMoved || !unit.clickhouseMoved) continue;
       const seen = [unit.postgres, ...(postgres.get(id) ?? [])];
       const common = clickhouse.get(id)?.find(value => seen.some(other => same(value, other)));
       if (!common) continue;
@@ -104,6 +111,8 @@ export class Settling {
       postgres: NOTHING,
       clickhouse: NOTHING,
       compared: false,
+      postgresMoved: false,
+      clickhouseMoved: false,
       steady: 0,
       outcome: 'pending',
     });
