@@ -1,5 +1,8 @@
 import {spawn, spawnSync} from 'node:child_process';
 import {once} from 'node:events';
+import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import path from 'node:path';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {asTargetError, clickhouseClient} from '../sink/clickhouse.ts';
@@ -7,12 +10,17 @@ import {asTargetError, clickhouseClient} from '../sink/clickhouse.ts';
 /** Without a query: `clickhouse-client` on the database of the views. With one: runs it and prints a table. */
 export async function sql(settings: Settings, query: string | undefined): Promise<number> {
   if (query !== undefined) return print(settings, query);
-  if (spawnSync('clickhouse-client', ['--version'], {stdio: 'ignore'}).error) {
+  const {error, stdout} = spawnSync('clickhouse-client', ['--version'], {encoding: 'utf8'});
+  if (error) {
     throw new PipelineError(
       'settings.invalid',
       'clickhouse-client is not installed: give a query, as in freshet sql "SELECT 1"',
     );
   }
+  const password = settings.FRESHET_CLICKHOUSE_PASSWORD;
+  // Debian's is of 2018 (18.16) and knows nothing of the environment.
+  const isOld = Number(/version (\d+)/.exec(stdout)?.[1]) < 21;
+  const file = isOld && password !== '' ? passwordFile(password) : undefined;
   const child = spawn(
     'clickhouse-client',
     [
@@ -20,12 +28,28 @@ export async function sql(settings: Settings, query: string | undefined): Promis
       `--port=${settings.FRESHET_CLICKHOUSE_NATIVE_PORT}`,
       `--user=${settings.FRESHET_CLICKHOUSE_USER}`,
       `--database=${settings.FRESHET_ANALYTICS_DATABASE}`,
+      ...(file ? [`--config-file=${file.name}`] : []),
     ],
     // By the environment: arguments are seen by everyone on the machine.
-    {stdio: 'inherit', env: {...process.env, CLICKHOUSE_PASSWORD: settings.FRESHET_CLICKHOUSE_PASSWORD}},
+    {stdio: 'inherit', env: {...process.env, CLICKHOUSE_PASSWORD: password}},
   );
-  const [code] = (await once(child, 'exit')) as [number | null];
-  return code ?? 1;
+  // Ctrl-C on the terminal goes to both, and is meant for the query.
+  process.on('SIGINT', () => {});
+  try {
+    const [code] = (await once(child, 'exit')) as [number | null];
+    return code ?? 1;
+  } finally {
+    file?.remove();
+  }
+}
+
+/** A configuration of clickhouse-client that only this user can read. */
+function passwordFile(password: string): {name: string; remove(): void} {
+  const folder = mkdtempSync(path.join(tmpdir(), 'freshet-sql-'));
+  const name = path.join(folder, 'client.xml');
+  const text = password.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+  writeFileSync(name, `<config><password>${text}</password></config>\n`, {mode: 0o600});
+  return {name, remove: () => rmSync(folder, {recursive: true})};
 }
 
 async function print(settings: Settings, query: string): Promise<number> {
