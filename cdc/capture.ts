@@ -64,6 +64,11 @@ class Capture {
       epoch,
       origin: {prefix: settings.FRESHET_TOPIC_PREFIX, database},
       partitions: table => publisher.partitions(table),
+      onUncaptured: table =>
+        options.log.warn(
+          {table},
+          `${table} is in the publication, but not captured: it is excluded, or was made after the start and is taken in at the next one`,
+        ),
     });
   }
 

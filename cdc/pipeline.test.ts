@@ -115,3 +115,28 @@ test('a slot that is gone leads to a new snapshot, and rows deleted meanwhile go
     {id: 4, v: 4},
   ]);
 });
+
+test('a table of the publication that is not captured is told of once, and holds nothing up', async t => {
+  const {pg, query, caughtUp, log} = await startPipeline(
+    t,
+    `CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE left_out (id int PRIMARY KEY);
+     CREATE PUBLICATION of_both FOR TABLE kept, left_out WITH (publish_via_partition_root = true)`,
+    {FRESHET_PUBLICATION: 'of_both', FRESHET_TABLES_EXCLUDE: 'public.left_out'},
+  );
+  await caughtUp();
+  await pg.query('INSERT INTO left_out VALUES (1), (2); INSERT INTO kept VALUES (1); TRUNCATE left_out');
+  await caughtUp();
+  t.deepEqual(await query('SELECT id FROM {an}.kept'), [{id: 1}]);
+  t.is(log.lines.filter(line => line.includes('public.left_out is in the publication')).length, 1);
+});
+
+test('a table that was made anew under the same name stops the pipeline', async t => {
+  const {pg, caughtUp, ended, settings} = await startPipeline(
+    t,
+    'CREATE TABLE again (id int PRIMARY KEY); INSERT INTO again VALUES (1)',
+  );
+  await caughtUp();
+  await pg.query(`DROP TABLE again; CREATE TABLE again (id int PRIMARY KEY);
+    ALTER PUBLICATION ${settings.FRESHET_PUBLICATION} ADD TABLE again; INSERT INTO again VALUES (2)`);
+  t.like(await ended(), {code: 'pg.schema_changed', table: 'public.again'});
+});

@@ -28,6 +28,10 @@ export interface SealedBatch {
 export class ChangeDecoder {
   readonly #decoder = new PgoutputDecoder();
   readonly #tables: ReadonlyMap<number, CapturedTable>;
+  readonly #names: ReadonlySet<string>;
+  readonly #uncaptured = new Map<number, string>();
+  readonly #told = new Set<number>();
+  readonly #onUncaptured: (table: string) => void;
   readonly #writers = new Map<number, EnvelopeWriter>();
   readonly #origin: {prefix: string; database: string};
   readonly #epoch: number;
@@ -45,7 +49,11 @@ export class ChangeDecoder {
     origin: {prefix: string; database: string};
     epoch: number;
     partitions: (table: string) => number;
+    /** A table of the publication that is not captured has changed. */
+    onUncaptured: (table: string) => void;
   }) {
+    this.#names = new Set(options.tables.map(table => table.schema.name));
+    this.#onUncaptured = options.onUncaptured;
     this.#tables = new Map(options.tables.map(table => [table.oid, table]));
     this.#origin = options.origin;
     this.#epoch = options.epoch;
@@ -127,7 +135,12 @@ export class ChangeDecoder {
     const known = this.#tables.get(relation.oid);
     const changed = (what: string): PipelineError =>
       new PipelineError('pg.schema_changed', `${name} ${what}`, {table: name});
-    if (!known) throw changed('came into the publication while streaming');
+    if (!known) {
+      // A partition is described beside its root; other tables may be in the publication and not be wanted here.
+      if (this.#names.has(name)) throw changed('was made anew under the same name');
+      this.#uncaptured.set(relation.oid, name);
+      return;
+    }
     if (known.schema.name !== name) throw changed(`was ${known.schema.name} before`);
     const {columns} = known.schema;
     const extra = relation.columns.find(column => !columns.some(own => own.name === column.name));
@@ -150,8 +163,19 @@ export class ChangeDecoder {
     return writer;
   }
 
+  /** Is the change of a table that is not captured? Told once; it has its ordinal all the same. */
+  #passedOver(oid: number): boolean {
+    const name = this.#uncaptured.get(oid);
+    if (name === undefined) return false;
+    this.#ordinal += 1;
+    if (!this.#told.has(oid)) this.#onUncaptured(name);
+    this.#told.add(oid);
+    return true;
+  }
+
   #change(message: Message & {tag: 'insert' | 'update' | 'delete'}, lsn: Lsn): void {
     const transaction = this.#current();
+    if (this.#passedOver(message.oid)) return;
     const writer = this.#writer(message.oid);
     const {name} = writer.rows.table;
     const partitions = this.#partitions(name);
@@ -182,6 +206,7 @@ export class ChangeDecoder {
 
   #truncate(oid: number, lsn: Lsn): void {
     const transaction = this.#current();
+    if (this.#passedOver(oid)) return;
     const writer = this.#writer(oid);
     const {name} = writer.rows.table;
     this.#touched.add(name);

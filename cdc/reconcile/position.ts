@@ -40,12 +40,13 @@ export async function tablesBehind(
 
 /**
  * Resolves when ClickHouse shows every table complete up to what PostgreSQL had committed when this was called.
- * Throws `ch.rejected` where a table is parked, and `ch.unavailable` after `timeoutMs`.
+ * Throws `ch.rejected` where a table is parked, and `ch.unavailable` after `timeoutMs`; rejects when the signal aborts.
  */
 export async function caughtUp(
   client: ClickHouseClient,
   settings: Settings,
   timeoutMs = 120_000,
+  signal?: AbortSignal,
 ): Promise<Lsn> {
   const position = await markPosition(settings);
   const deadline = Date.now() + timeoutMs;
@@ -61,7 +62,7 @@ export async function caughtUp(
       const names = behind.map(({name, state}) => `${name} (${state})`).join(', ');
       throw new PipelineError('ch.unavailable', `not caught up after ${timeoutMs / 1000} s: ${names}`);
     }
-    await sleep(100);
+    await sleep(100, undefined, {signal});
   }
 }
 

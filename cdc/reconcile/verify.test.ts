@@ -148,6 +148,10 @@ test('only what the publication sends is compared: its rows, its columns, all pa
   );
   await world.caughtUp();
   await world.pg.query('UPDATE parent SET id = id + 10');
+  // By the root, by a leaf, from one leaf to the other, and in a leaf that is attached while it streams.
+  await world.pg.query(`UPDATE part SET v = v || '!' WHERE id < 12; DELETE FROM part_2 WHERE id = 12;
+    UPDATE part SET id = 12 WHERE id = 3; UPDATE part SET id = 3 WHERE id = 14;
+    CREATE TABLE part_3 PARTITION OF part FOR VALUES FROM (20) TO (30); INSERT INTO part_3 VALUES (25, 's', 'v25')`);
   await world.caughtUp();
   const verdicts = await check(world);
   t.like(

@@ -164,6 +164,8 @@ export function loadSettings(environment: Environment): Settings {
   }
   const problems: string[] = [];
   for (const [name, value] of Object.entries(given)) {
+    // An empty one is one that was not set, as a compose file passes it.
+    if (value === '' && name in ROWS) delete given[name];
     const plain = name.replace(/_FILE$/, '');
     if (name.endsWith('_FILE') && isSecret(plain) && value !== undefined) {
       if (given[plain] !== undefined) problems.push(`${name}: ${plain} is given too; one of them is enough`);

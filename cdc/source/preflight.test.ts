@@ -35,6 +35,16 @@ const CASES: Readonly<Record<string, Case>> = {
     sql: 'ALTER TABLE "public"."odd ""name" ADD PRIMARY KEY (<columns>);',
     fill: {'<columns>': 'a'},
   },
+  'a table named like a metric view': {
+    ddl: 'CREATE TABLE customer_metrics (id int PRIMARY KEY)',
+    says: "public.customer_metrics: customer_metrics is a metric view; set FRESHET_ANALYTICS_SCHEMA to another schema, and the table's view is called public__customer_metrics",
+    byHand: 'ALTER TABLE customer_metrics RENAME TO metrics_of_customers',
+  },
+  'a column list without the key': {
+    ddl: `${TABLE} CREATE PUBLICATION {p} FOR TABLE t (v) WITH (publish_via_partition_root = true)`,
+    says: "public.t: the publication's column list leaves out id of its key",
+    byHand: 'ALTER PUBLICATION {p} SET TABLE t (id, v)',
+  },
   'R5b a deferrable key': {
     ddl: 'CREATE TABLE t (b int, a int, CONSTRAINT "its key" PRIMARY KEY (a, b) DEFERRABLE); ALTER TABLE t REPLICA IDENTITY FULL',
     says: 'public.t: its primary key is DEFERRABLE, so two rows may hold one key within a transaction',
@@ -136,7 +146,7 @@ for (const [what, given] of Object.entries(CASES)) {
     ]);
     t.deepEqual(problemLines(problems).length, given.sql === undefined ? 1 : 2);
     t.deepEqual(await state(world), before);
-    let mend = given.byHand ?? problems[0]!.sql!;
+    let mend = named(given.byHand ?? problems[0]!.sql!);
     for (const [place, text] of Object.entries({...given.fill, '<role>': role}))
       mend = mend.replaceAll(place, text);
     await world.pg.query(mend);

@@ -1,5 +1,6 @@
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
+import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type CatalogTable, readCatalog} from './catalog.ts';
@@ -66,9 +67,16 @@ export async function planTables(
     const found = problemsOf(table, settings, publication !== undefined && !listed);
     problems.push(...found);
     if (found.length > 0) continue;
+    const definition = definitionOf(table, published?.columns ?? null, serverVersion);
+    const unsent = definition.key.filter(key => !definition.columns.some(column => column.name === key));
+    if (unsent.length > 0) {
+      const message = `the publication's column list leaves out ${unsent.join(', ')} of its key`;
+      problems.push({message: `${tableName(table.schema, table.table)}: ${message}`});
+      continue;
+    }
     try {
       captured.push({
-        schema: tableSchema(definitionOf(table, published?.columns ?? null, serverVersion)),
+        schema: tableSchema(definition),
         oid: table.oid,
         partitioned: table.kind === 'p',
         rowFilter: published?.rowFilter ?? null,
@@ -95,6 +103,7 @@ export async function planTables(
   const schemas = captured.map(table => table.schema);
   problems.push(...collisions(schemas, 'target table', ({definition}) => targetName(definition)));
   problems.push(...collisions(schemas, 'view', ({definition}) => viewName(settings, definition)));
+  problems.push(...overMetricViews(schemas, settings));
   return {
     captured,
     problems,
@@ -102,6 +111,18 @@ export async function planTables(
       publication || catalog.length === 0 ? undefined : creationSql(settings, catalog, serverVersion),
     ownsAll: catalog.every(table => table.owned),
   };
+}
+
+/** Tables whose view of current rows would take the place of a metric view. */
+function overMetricViews(schemas: readonly TableSchema[], settings: Settings): Problem[] {
+  const taken = new Set(
+    readMigrationFiles().flatMap(file => (file.kind === 'view' ? [file.name, file.object] : [])),
+  );
+  return schemas
+    .filter(({definition}) => taken.has(viewName(settings, definition)))
+    .map(({name, definition}) => ({
+      message: `${name}: ${viewName(settings, definition)} is a metric view; set FRESHET_ANALYTICS_SCHEMA to another schema, and the table's view is called ${targetName(definition)}`,
+    }));
 }
 
 function creationSql(settings: Settings, catalog: readonly CatalogTable[], serverVersion: number): string {

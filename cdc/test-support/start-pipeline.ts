@@ -73,7 +73,9 @@ export async function makeWorld(
   };
   const settings = loadSettings(environment);
   const ch = clickhouseClient(settings);
+  const over = new AbortController();
   t.teardown(async () => {
+    over.abort(); // a wait that a failed test left behind
     await client.end().catch(() => {});
     // A slot can be dropped when its walsender has noticed that the reader is gone.
     while ((await readSlot(admin, id))?.active) {
@@ -110,7 +112,7 @@ export async function makeWorld(
           .replaceAll('{an}', settings.FRESHET_ANALYTICS_DATABASE),
       ),
     caughtUp: async timeoutMs => {
-      await caughtUp(ch, settings, timeoutMs);
+      await caughtUp(ch, settings, timeoutMs, over.signal);
     },
   };
 }

@@ -104,7 +104,8 @@ export const TYPES: Readonly<Record<string, TypeMapping>> = {
     samples: ['1900-01-01', '1969-12-31', '1970-01-01', '2000-02-29', '2299-12-31'],
   },
   timestamp: {
-    ch: 'DateTime64(6)',
+    // A time without a zone is shown as PostgreSQL shows it, whatever the zone of the ClickHouse server.
+    ch: "DateTime64(6, 'UTC')",
     encode: encode.timestamp,
     pgText: value => inYears(value, `to_char(${value}, 'YYYY-MM-DD HH24:MI:SS.US')`),
     chText: value => `toString(${value}, 'UTC')`,
