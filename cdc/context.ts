@@ -28,7 +28,7 @@ export async function withContext(
   const registry = new Registry(client, options.settings);
   const {log, signal} = options;
   try {
-    await retrying('ClickHouse', () => migrateAll(client, options.settings, log), {log, signal});
+    await retrying('migrations', () => migrateAll(client, options.settings, log), {log, signal});
     await work({...options, client, registry});
   } finally {
     await client.close();

@@ -67,7 +67,7 @@ export const FAILURES = {
   },
   'ch.target_mismatch': {
     reaction: 'halt',
-    hint: 'the target table was made by somebody else; rename it or drop it',
+    hint: 'the source changed its columns, or somebody else made this table: drop or rename it, and it is read again',
   },
   'ch.not_set_up': {
     reaction: 'halt',

@@ -1,4 +1,5 @@
 import test from 'ava';
+import {command} from './sink/clickhouse.ts';
 import {startPipeline} from './test-support/start-pipeline.ts';
 
 test('a snapshot, then inserts, updates and deletes', async t => {
@@ -139,4 +140,18 @@ test('a table that was made anew under the same name stops the pipeline', async 
   await pg.query(`DROP TABLE again; CREATE TABLE again (id int PRIMARY KEY);
     ALTER PUBLICATION ${settings.FRESHET_PUBLICATION} ADD TABLE again; INSERT INTO again VALUES (2)`);
   t.like(await ended(), {code: 'pg.schema_changed', table: 'public.again'});
+});
+
+test('a target table that somebody dropped is read again, and nothing is missing', async t => {
+  const {pg, query, caughtUp, stop, start, ch, settings} = await startPipeline(
+    t,
+    'CREATE TABLE d (id int PRIMARY KEY); INSERT INTO d VALUES (1), (2)',
+  );
+  await caughtUp();
+  await stop();
+  await command(ch, `DROP TABLE ${settings.FRESHET_CLICKHOUSE_DATABASE}.public__d SYNC`);
+  await pg.query('INSERT INTO d VALUES (3)');
+  start();
+  await caughtUp();
+  t.deepEqual(await query('SELECT id FROM {an}.d ORDER BY id'), [{id: 1}, {id: 2}, {id: 3}]);
 });

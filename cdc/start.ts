@@ -7,13 +7,14 @@ import {retrying} from './retry.ts';
 import type {Settings} from './settings/settings.ts';
 import {nameOf, type SourceRow} from './sink/registry.ts';
 import {applySnapshotChunk} from './sink/table-writer.ts';
-import {createTarget} from './sink/target.ts';
+import {createTarget, existingTargets} from './sink/target.ts';
 import {rowVersion} from './source/lsn.ts';
 import {clientConfig, withClient} from './source/postgres.ts';
 import {type Preflight, preflight, problemLines} from './source/preflight.ts';
 import {ReplicationConnection} from './source/replication-connection.ts';
 import {createSlot, readSlot} from './source/slot.ts';
 import {readSnapshot} from './source/snapshot.ts';
+import {type TableSchema, targetName} from './source/table-schema.ts';
 import type {CapturedTable} from './source/tables.ts';
 
 /** All that streaming starts from. */
@@ -45,6 +46,7 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
   });
   const tables = checked.captured;
   const schemas = tables.map(table => table.schema);
+  await forgetWhatIsGone(context, publisher, schemas);
   for (const schema of schemas) await createTarget(client, settings, schema);
   await migrateAll(client, settings, log);
   await registry.saveSchemas(schemas);
@@ -71,6 +73,28 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
   } finally {
     connection.close();
   }
+}
+
+/**
+ * A table whose target or topic somebody removed cannot go on where it stood. That is written down before either is
+ * made again, so that it holds through a crash.
+ */
+async function forgetWhatIsGone(
+  {settings, registry, client, log}: Context,
+  publisher: Publisher,
+  schemas: readonly TableSchema[],
+): Promise<void> {
+  const read = new Set((await registry.tables()).filter(({state}) => state !== 'snapshot').map(nameOf));
+  const known = schemas.filter(({name}) => read.has(name));
+  const targets = await existingTargets(client, settings);
+  const topics = new Set(await publisher.missing(known));
+  const gone = known.filter(({name, definition}) => !targets.has(targetName(definition)) || topics.has(name));
+  if (gone.length === 0) return;
+  log.warn(
+    {tables: gone.map(({name}) => name)},
+    'a target table or a topic is gone: its table is read again',
+  );
+  await registry.setTables(gone, 'snapshot', 0n);
 }
 
 function refuse({problems}: Preflight): void {

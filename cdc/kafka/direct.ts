@@ -22,6 +22,10 @@ export class DirectTransport implements Publisher, Subscriber {
     });
   }
 
+  async missing(): Promise<string[]> {
+    return [];
+  }
+
   async prepare(_tables: readonly TableSchema[]): Promise<void> {}
 
   partitions(_table: string): number {

@@ -34,6 +34,13 @@ export class KafkaPublisher implements Publisher {
     this.#log = log;
   }
 
+  async missing(tables: readonly TableSchema[]): Promise<string[]> {
+    return this.#withAdmin(async admin => {
+      const existing = new Set(await admin.listTopics());
+      return tables.filter(table => !existing.has(this.#topic(table))).map(({name}) => name);
+    });
+  }
+
   async prepare(tables: readonly TableSchema[]): Promise<void> {
     await this.#withAdmin(async admin => {
       const topics = tables.map(table => ({table: table.name, topic: this.#topic(table)}));

@@ -14,6 +14,8 @@ export interface Watermark {
 
 /** The way from capture to sink, seen from capture. Calls are made one at a time. */
 export interface Publisher {
+  /** Of these tables, the names of those whose topic does not exist. */
+  missing(tables: readonly TableSchema[]): Promise<string[]>;
   /** Makes the tables' topics exist; afterwards `partitions` answers for them. */
   prepare(tables: readonly TableSchema[]): Promise<void>;
   partitions(table: string): number;

@@ -28,7 +28,7 @@ export async function serveStatus(
           .end(withoutSecrets(String(error))),
     );
   });
-  server.listen(port, '127.0.0.1');
+  server.listen(port, settings.FRESHET_HTTP_HOST);
   try {
     await once(server, 'listening');
   } catch (error) {

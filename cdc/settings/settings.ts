@@ -118,6 +118,10 @@ export const ROWS = {
     'bytes waiting in each stage before it slows the one before it',
   ),
   FRESHET_HTTP_PORT: whole(0, 65_535, 0).describe('port of /health, /metrics and the status page; 0 is none'),
+  FRESHET_HTTP_HOST: z
+    .string()
+    .default('127.0.0.1')
+    .describe('address that port listens on; the page shows numbers of the business to whoever can reach it'),
   FRESHET_LOG_LEVEL: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')

@@ -50,6 +50,17 @@ export async function createTarget(
   );
 }
 
+/** Names of all tables in the database of the targets. */
+export async function existingTargets(client: ClickHouseClient, settings: Settings): Promise<Set<string>> {
+  const found = await rows(
+    client,
+    z.object({name: z.string()}),
+    'SELECT name FROM system.tables WHERE database = {database: String}',
+    {database: settings.FRESHET_CLICKHOUSE_DATABASE},
+  );
+  return new Set(found.map(({name}) => name));
+}
+
 const TargetColumn = z.object({name: z.string(), type: z.string()});
 const TargetEngine = z.object({engine_full: z.string(), sorting_key: z.string()});
 
