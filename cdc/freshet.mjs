@@ -20,6 +20,11 @@ if (Number(process.versions.node.split('.')[0]) < NEEDED) {
     process.exitCode = code ?? (signal === 'SIGINT' ? 130 : 1);
   });
 } else {
+  // It is the same code by which Node runs .ts files elsewhere; only calling it directly is called experimental.
+  const emitWarning = process.emitWarning;
+  process.emitWarning = (warning, ...more) => {
+    if (!String(warning).includes('stripTypeScriptTypes')) emitWarning.call(process, warning, ...more);
+  };
   const load = (url, context, next) =>
     url.endsWith('.ts')
       ? {
