@@ -8,7 +8,10 @@ export type Reaction = 'retry' | 'park' | 'resync' | 'halt';
 export const FAILURES = {
   'settings.invalid': {reaction: 'halt', hint: 'correct the setting; `freshet --help` lists them all'},
   'pg.unavailable': {reaction: 'retry', hint: 'is PostgreSQL up, and do host, port and TLS settings fit?'},
-  'pg.auth': {reaction: 'halt', hint: 'check user and password of FRESHET_PG_URL and pg_hba.conf'},
+  'pg.auth': {
+    reaction: 'halt',
+    hint: 'check user and password of FRESHET_PG_URL, FRESHET_PG_TLS_CA, and pg_hba.conf',
+  },
   'pg.permission': {
     reaction: 'halt',
     hint: 'grant what the message names; `freshet preflight` shows the SQL',

@@ -86,6 +86,12 @@ const CODES: readonly (readonly [string, FailureCode])[] = [
   ['08', 'pg.unavailable'],
   ['53', 'pg.unavailable'],
   ['57P', 'pg.unavailable'],
+  // OpenSSL's words for a certificate that is not trusted, is for another host, or has run out.
+  ['DEPTH_ZERO', 'pg.auth'],
+  ['SELF_SIGNED', 'pg.auth'],
+  ['UNABLE_TO_', 'pg.auth'],
+  ['CERT_', 'pg.auth'],
+  ['ERR_TLS', 'pg.auth'],
   ['ECONN', 'pg.unavailable'],
   ['ENOTFOUND', 'pg.unavailable'],
   ['EAI_AGAIN', 'pg.unavailable'],
