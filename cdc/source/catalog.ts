@@ -1,7 +1,7 @@
 import type {ClientBase} from 'pg';
 import picomatch from 'picomatch';
 import {z} from 'zod';
-import {tableName} from './table-schema.ts';
+import {Column, tableName} from './table-schema.ts';
 
 /** A table as found in the catalog, with what preflight judges; not every one of them can be captured. */
 export const CatalogTable = z.object({
@@ -22,22 +22,8 @@ export const CatalogTable = z.object({
   primaryKeyName: z.string().nullable(),
   primaryKeyDeferrable: z.boolean(),
   identityIndex: z.array(z.string()).nullable(),
-  columns: z.array(
-    z.object({
-      name: z.string(),
-      typeOid: z.number(),
-      notNull: z.boolean(),
-      /** '' plain, 's' stored, 'v' virtual (`pg_attribute.attgenerated`). */
-      generated: z.string(),
-      type: z.object({
-        name: z.string(),
-        kind: z.string(),
-        modifier: z.number(),
-        array: z.boolean(),
-        delimiter: z.string(),
-      }),
-    }),
-  ),
+  /** `generated`: '' plain, 's' stored, 'v' virtual (`pg_attribute.attgenerated`). */
+  columns: z.array(Column.extend({generated: z.string()})),
 });
 export type CatalogTable = z.infer<typeof CatalogTable>;
 

@@ -5,7 +5,7 @@ import type {Settings} from '../settings/settings.ts';
 import {type ColumnType, columnType} from '../types/types.ts';
 
 /** A column as PostgreSQL's catalog has it, in the order of the table. */
-const Column = z.object({
+export const Column = z.object({
   name: z.string(),
   typeOid: z.number(),
   notNull: z.boolean(),
