@@ -50,9 +50,16 @@ export async function printViews({client, settings}: Demo): Promise<void> {
       Row,
       `SELECT * FROM ${view(name)} ${rest} SETTINGS output_format_json_quote_decimals = 1`,
     );
-    console.log(`\n${name}\n${found.length === 0 ? '(no rows)' : textTable(found.map(forPeople))}`);
+    console.log(`\n${name}\n${found.length === 0 ? '(no rows)' : fitted(textTable(found.map(forPeople)))}`);
   }
 }
+
+/** On a terminal a line that is too long is cut: wrapped, a table cannot be read. */
+const fitted = (table: string): string => {
+  const {columns} = process.stdout;
+  const cut = (line: string): string => (line.length > columns ? `${line.slice(0, columns - 1)}…` : line);
+  return columns === undefined ? table : table.split('\n').map(cut).join('\n');
+};
 
 /** '9747747.934' → '9,747,747.934', digit by digit: no number is made of it. */
 const grouped = (number: string): string => number.replace(/\B(?=(\d{3})+(?!\d)(?<!\.\d*))/g, ',');
