@@ -26,10 +26,6 @@ export const FAILURES = {
     hint: 'a transaction older than the slot holds it up; end it in PostgreSQL',
   },
   'pg.slot_lost': {reaction: 'resync', hint: 'raise max_slot_wal_keep_size; the tables are being read again'},
-  'pg.other_server': {
-    reaction: 'resync',
-    hint: 'the source is another server or timeline; the tables are being read again',
-  },
   'pg.schema_changed': {
     reaction: 'halt',
     hint: 'a table changed its columns while streaming: `freshet teardown --keep-data`, then start again to read it anew',
@@ -91,7 +87,6 @@ export const FAILURES = {
     reaction: 'park',
     hint: 'a NOT NULL column holds a value ClickHouse has no place for',
   },
-  'toast.unresolved': {reaction: 'retry', hint: 'an unchanged large value was found nowhere yet'},
   internal: {reaction: 'halt', hint: 'a defect of Freshet: please report it with the log around it'},
 } as const satisfies Record<string, {reaction: Reaction; hint: string}>;
 

@@ -155,3 +155,17 @@ test('a target table that somebody dropped is read again, and nothing is missing
   await caughtUp();
   t.deepEqual(await query('SELECT id FROM {an}.d ORDER BY id'), [{id: 1}, {id: 2}, {id: 3}]);
 });
+
+test('a publication that somebody dropped is made again, and what was not sent meanwhile is read', async t => {
+  const {pg, query, caughtUp, stop, start, settings} = await startPipeline(
+    t,
+    'CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1), (2)',
+  );
+  await caughtUp();
+  await stop();
+  await pg.query(`DROP PUBLICATION ${settings.FRESHET_PUBLICATION}`);
+  await pg.query('INSERT INTO p VALUES (3); DELETE FROM p WHERE id = 1');
+  start();
+  await caughtUp();
+  t.deepEqual(await query('SELECT id FROM {an}.p ORDER BY id'), [{id: 2}, {id: 3}]);
+});

@@ -35,18 +35,26 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
   const {checked, slot} = await withClient(config, async postgres => {
     const first = await preflight(postgres, settings);
     refuse(first);
-    // Creating it is the only change made to the source besides the slot.
-    if (first.createPublication) await postgres.query(first.createPublication);
-    const second = first.createPublication ? await preflight(postgres, settings) : first;
-    refuse(second);
-    return {
-      checked: {...second, createdPublication: first.createPublication !== undefined},
-      slot: await readSlot(postgres, settings.FRESHET_SLOT),
-    };
+    if (first.createPublication) {
+      // What changed while there was none was not sent. Creating it is the only change made to the source but the slot.
+      await readAgain(context, 'the publication is gone', schemasOf(first), () => true);
+      await postgres.query(first.createPublication);
+    }
+    const checked = first.createPublication ? await preflight(postgres, settings) : first;
+    refuse(checked);
+    return {checked, slot: await readSlot(postgres, settings.FRESHET_SLOT)};
   });
   const tables = checked.captured;
-  const schemas = tables.map(table => table.schema);
-  await forgetWhatIsGone(context, publisher, schemas);
+  const schemas = schemasOf(checked);
+  const targets = await existingTargets(client, settings);
+  await readAgain(
+    context,
+    'its target table is gone',
+    schemas,
+    schema => !targets.has(targetName(schema.definition)),
+  );
+  const topicless = new Set(await publisher.missing(schemas));
+  await readAgain(context, 'its topic is gone', schemas, schema => topicless.has(schema.name));
   for (const schema of schemas) await createTarget(client, settings, schema);
   await migrateAll(client, settings, log);
   await registry.saveSchemas(schemas);
@@ -58,11 +66,7 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
     const before = await registry.source();
     const known = new Map((await registry.tables()).map(row => [nameOf(row), row]));
     const transport = transportName(settings);
-    const reason = whyAnew(
-      {before, server, transport, slot, createdPublication: checked.createdPublication},
-      tables,
-      known,
-    );
+    const reason = whyAnew({before, server, transport, slot}, tables, known);
     let epoch = before?.epoch ?? 0;
     if (reason !== undefined) {
       log.info({tables: tables.length}, `reading a snapshot: ${reason}`);
@@ -75,26 +79,23 @@ export async function prepareSource(context: Context, publisher: Publisher): Pro
   }
 }
 
+const schemasOf = ({captured}: Preflight): TableSchema[] => captured.map(table => table.schema);
+
 /**
- * A table whose target or topic somebody removed cannot go on where it stood. That is written down before either is
- * made again, so that it holds through a crash.
+ * A table that was read already, and cannot go on where it stood, is read again. That is written down before what is
+ * gone is made anew, so that it holds through a crash.
  */
-async function forgetWhatIsGone(
-  {settings, registry, client, log}: Context,
-  publisher: Publisher,
+async function readAgain(
+  {registry, log}: Context,
+  reason: string,
   schemas: readonly TableSchema[],
+  which: (schema: TableSchema) => boolean,
 ): Promise<void> {
   const read = new Set((await registry.tables()).filter(({state}) => state !== 'snapshot').map(nameOf));
-  const known = schemas.filter(({name}) => read.has(name));
-  const targets = await existingTargets(client, settings);
-  const topics = new Set(await publisher.missing(known));
-  const gone = known.filter(({name, definition}) => !targets.has(targetName(definition)) || topics.has(name));
-  if (gone.length === 0) return;
-  log.warn(
-    {tables: gone.map(({name}) => name)},
-    'a target table or a topic is gone: its table is read again',
-  );
-  await registry.setTables(gone, 'snapshot', 0n);
+  const again = schemas.filter(schema => read.has(schema.name) && which(schema));
+  if (again.length === 0) return;
+  log.warn({tables: again.map(({name}) => name)}, `tables are read again: ${reason}`);
+  await registry.setTables(again, 'snapshot', 0n);
 }
 
 function refuse({problems}: Preflight): void {
@@ -110,12 +111,11 @@ interface Known {
   readonly server: {systemIdentifier: string; timeline: number};
   readonly transport: string;
   readonly slot: {walStatus: string | null} | undefined;
-  readonly createdPublication: boolean;
 }
 
 /** Why the stream cannot go on from where it stood; undefined where it can. */
 function whyAnew(
-  {before, server, transport, slot, createdPublication}: Known,
+  {before, server, transport, slot}: Known,
   tables: readonly CapturedTable[],
   states: ReadonlyMap<string, {state: string}>,
 ): string | undefined {
@@ -126,7 +126,6 @@ function whyAnew(
   if (before.transport !== transport) return `the transport was ${before.transport}`;
   if (!slot) return 'the replication slot is gone';
   if (slot.walStatus === 'lost') return 'the replication slot lost WAL that it needed';
-  if (createdPublication) return 'the publication was gone, so changes may be missing';
   const added = tables.filter(
     table => !states.has(table.schema.name) || states.get(table.schema.name)?.state === 'snapshot',
   );

@@ -1,5 +1,4 @@
 import {pino} from 'pino';
-import type {FailureCode} from '../failures.ts';
 
 /** The part of pino's logger that the pipeline uses. Objects come first, as with pino. */
 export interface Log {
@@ -8,7 +7,6 @@ export interface Log {
   warn(facts: object, message: string): void;
   error(facts: object, message: string): void;
 }
-export type LogFacts = {code?: FailureCode; table?: string};
 
 /** JSON lines on stderr; what could be a password is taken out of URLs. */
 export function createLog(level: string): Log {

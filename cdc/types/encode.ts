@@ -1,5 +1,5 @@
 import {PipelineError} from '../failures.ts';
-import {type Bytes, writeEscaped, writeString} from './bytes.ts';
+import {type Bytes, writeString} from './bytes.ts';
 
 /**
  * Writes PostgreSQL's text of a value (`source[start, end)`) as JSON. Returns why ClickHouse cannot hold the value,
@@ -182,11 +182,3 @@ export const array =
     }
     return reason;
   };
-
-/** A JSON string of text that is a JavaScript string already. */
-export function writeJsString(out: Bytes, text: string): void {
-  const bytes = Buffer.from(text);
-  out.byte(QUOTE);
-  writeEscaped(out, bytes, 0, bytes.length);
-  out.byte(QUOTE);
-}
