@@ -1,32 +1,43 @@
+import type {Budget, Share} from './budget.ts';
+import type {History} from './continuity.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
-import {ChangeDecoder, type SealedBatch} from './kafka/change-decoder.ts';
+import {ChangeDecoder, type Commit, heldBy, type SealedBatch} from './kafka/change-decoder.ts';
 import type {Ends} from './kafka/message.ts';
 import type {Publisher} from './kafka/transport.ts';
 import {failpoint} from './observe/failpoint.ts';
 import type {Log} from './observe/log.ts';
 import {metrics} from './observe/metrics.ts';
 import type {Settings} from './settings/settings.ts';
+import type {CatalogWatch} from './source/catalog-watch.ts';
 import {formatLsn, type Lsn, NO_LSN} from './source/lsn.ts';
-import type {ReplicationConnection} from './source/replication-connection.ts';
-import type {CapturedTable} from './source/tables.ts';
+import type {ChangeStream} from './source/replication-connection.ts';
+import {messagePrefix} from './source/schema-messages.ts';
+import type {SchemaAction, TableTracker} from './source/table-tracker.ts';
 import type {WalClock} from './source/wal-clock.ts';
 
 export interface CaptureOptions {
-  readonly connection: ReplicationConnection;
+  readonly connection: ChangeStream;
   readonly clock: WalClock;
   readonly publisher: Publisher;
-  readonly tables: readonly CapturedTable[];
+  readonly watch: CatalogWatch;
+  readonly tracker: TableTracker;
+  /** Does what a schema change asks for, between the rows before it and those behind it. */
+  readonly apply: (action: SchemaAction) => Promise<void>;
+  /** Told of each position up to which the stream was decoded, and all of it is durable. */
+  readonly onStreamed: (position: Lsn) => void;
+  readonly history: History;
+  /** Writes down what may be acknowledged, and the last transaction before it. False where that cannot be done now. */
+  readonly remember: (position: Lsn, last: Commit | undefined) => Promise<boolean>;
   readonly database: string;
   readonly epoch: number;
   /** Where the topics ended at the start: the first watermark waits for it. */
   readonly ends: Ends;
   readonly settings: Settings;
   readonly log: Log;
+  readonly budget: Budget;
 }
 
 const TICK_MS = 1_000;
-/** A server that was asked for an answer each second and gave none for so long is not there any more. */
-const SILENCE_MS = 60_000;
 /** Watermarks are at least so far apart while changes flow. */
 const WATERMARK_MS = 100;
 
@@ -43,32 +54,36 @@ class Capture {
   readonly #decoder: ChangeDecoder;
   readonly #failed = new AbortController();
   readonly #queue: SealedBatch[] = [];
+  readonly #share: Share;
+  /** In memory, by the queue and what is being sent. */
   #queuedBytes = 0;
   #paused = false;
   #wake: () => void = () => {};
   #sending = false;
   #stopping = false;
-  #heardAt = Date.now();
+  #heardAt = performance.now();
   /** All before it is durable. */
   #durable: Lsn = NO_LSN;
+  /** Written down, and so may be acknowledged. */
+  #remembered: Lsn = NO_LSN;
+  #remembering: Promise<void> | undefined;
+  #last: Commit | undefined;
+  #watermarked: Lsn = NO_LSN;
   #watermarkAt = 0;
   #newest: Record<string, string> = {};
   #ends: Record<string, Readonly<Record<number, string>>> = {};
 
   constructor(options: CaptureOptions) {
     this.#options = options;
-    const {tables, database, epoch, publisher, settings} = options;
+    const {tracker, database, epoch, settings, history} = options;
     this.#ends = {...options.ends};
+    this.#share = options.budget.share(metrics.captureBufferBytes);
     this.#decoder = new ChangeDecoder({
-      tables,
+      tracker,
       epoch,
+      history,
+      messagePrefix: messagePrefix(settings),
       origin: {prefix: settings.FRESHET_TOPIC_PREFIX, database},
-      partitions: table => publisher.partitions(table),
-      onUncaptured: table =>
-        options.log.warn(
-          {table},
-          `${table} is in the publication, but not captured: it is excluded, or was made after the start and is taken in at the next one`,
-        ),
     });
   }
 
@@ -90,33 +105,55 @@ class Capture {
     clearInterval(ticker);
     this.#stopping = true;
     this.#wake();
+    // A sender may be held up for long: a failed stream lets go of the slot before.
+    if (this.#failed.signal.aborted) connection.close();
     await sender;
     try {
-      this.#acknowledge();
+      if (!this.#failed.signal.aborted) {
+        await this.#remembering;
+        await this.#remember();
+        this.#acknowledge();
+      }
     } finally {
       connection.close();
+      this.#options.budget.close(this.#share);
     }
     if (this.#failed.signal.aborted) throw this.#failed.signal.reason;
   }
 
   #onData(lsn: Lsn, frame: Buffer, start: number): void {
-    this.#heardAt = Date.now();
-    const {FRESHET_BATCH_BYTES, FRESHET_BUFFER_BYTES} = this.#options.settings;
+    this.#heardAt = performance.now();
+    const {FRESHET_BATCH_BYTES} = this.#options.settings;
     this.#decoder.push(lsn, frame, start);
     // While nothing is being sent a commit goes out at once; otherwise commits gather until the way is free.
-    if (this.#decoder.bytes >= FRESHET_BATCH_BYTES) this.#seal();
+    if (this.#decoder.bytes >= FRESHET_BATCH_BYTES || this.#decoder.mustSeal) this.#seal();
     else if (!this.#sending && !this.#decoder.inTransaction && this.#decoder.hasWork) this.#wake();
-    if (this.#queuedBytes + this.#decoder.bytes > FRESHET_BUFFER_BYTES && !this.#paused) {
-      this.#paused = true;
-      this.#options.connection.pause();
-    }
+    this.#share.hold(this.#queuedBytes + this.#decoder.held);
+    if (this.#share.over && !this.#paused) this.#pause();
+  }
+
+  #pause(): void {
+    const {connection} = this.#options;
+    this.#paused = true;
+    connection.pause();
+    this.#wake(); // also what there is of a transaction goes now, or nothing would make room
+    this.#share.room().then(() => {
+      this.#paused = false;
+      this.#heardAt = performance.now();
+      connection.resume();
+    });
   }
 
   #seal(): void {
-    this.#queuedBytes += this.#decoder.bytes;
-    metrics.captureBufferBytes.set(this.#queuedBytes);
-    this.#queue.push(this.#decoder.seal());
+    const sealed = this.#decoder.seal();
+    for (const one of sealed) this.#queuedBytes += heldBy(one);
+    this.#queue.push(...sealed);
     this.#wake();
+  }
+
+  /** Is there something that can go as it is? A transaction that is still coming in goes when it fills a batch, or the budget. */
+  get #ready(): boolean {
+    return this.#decoder.hasWork && (this.#paused || !this.#decoder.inTransaction);
   }
 
   /** Nothing decoded that is not durable yet, and no transaction half way? */
@@ -127,36 +164,79 @@ class Capture {
   }
 
   #onKeepalive(walEnd: Lsn, replyRequested: boolean): void {
-    this.#heardAt = Date.now();
+    this.#heardAt = performance.now();
+    this.#options.history.passed(walEnd);
     if (this.#idle && walEnd > this.#durable) {
-      this.#durable = walEnd;
+      this.#advance(walEnd);
       this.#wake();
     }
     if (replyRequested) this.#acknowledge();
   }
 
+  #advance(position: Lsn): void {
+    this.#durable = position;
+    this.#options.onStreamed(position);
+  }
+
   /** Never backwards, and never past what is durable: the server may throw away what is before it. */
   #acknowledge(replyNow = false): void {
     failpoint('capture.before_ack');
-    this.#options.connection.sendStatus(this.#durable, replyNow);
+    this.#options.connection.sendStatus(this.#remembered, replyNow);
+  }
+
+  /** Writes down up to where all is durable, so that a slot that stands behind it was moved by somebody else. */
+  #remember(): Promise<void> {
+    if (this.#durable <= this.#remembered) return Promise.resolve();
+    const [position, last, watermarked] = [this.#durable, this.#last, this.#watermarked];
+    this.#remembering ??= (async () => {
+      const {publisher, remember} = this.#options;
+      let known = position;
+      // ClickHouse may be away for long, and Kafka have room for that: its last watermark tells the same.
+      if (!(await remember(position, last))) known = publisher.isLog ? watermarked : NO_LSN;
+      if (known > this.#remembered) this.#remembered = known;
+      this.#remembering = undefined;
+    })();
+    return this.#remembering;
   }
 
   #tick(): void {
-    if (!this.#paused && Date.now() - this.#heardAt > SILENCE_MS) {
-      this.#fail(
-        new PipelineError('pg.unavailable', `no word from the walsender for ${SILENCE_MS / 1000} s`),
-      );
+    // A server that was asked for an answer each second and gave none for so long is not there any more.
+    const {FRESHET_SILENCE_MS: silence} = this.#options.settings;
+    const heardAt = this.#heardAt;
+    if (!this.#paused && performance.now() - heardAt > silence) {
+      // Where this process itself stood still, the answer is there and only waits to be read.
+      setImmediate(() => {
+        if (this.#heardAt !== heardAt) return;
+        this.#fail(new PipelineError('pg.unavailable', `no word from the walsender for ${silence / 1000} s`));
+      });
       return;
     }
     this.#acknowledge(true);
+    void this.#remember().then(() => this.#stopping || this.#acknowledge());
+    if (this.#paused) this.#letGo();
     this.#options.clock.tick(this.#idle);
+    this.#options.watch.tick();
     this.#wake(); // the clock may have been reached
+  }
+
+  /**
+   * A walsender that nobody reads from does not end when it is told to, and the checkpoint that wants to throw its WAL
+   * away, as max_slot_wal_keep_size says, waits for it (PostgreSQL 18.4), while the disk fills up.
+   */
+  #letGo(): void {
+    this.#options.clock.slotAtRisk().then(
+      atRisk => {
+        if (!atRisk || !this.#paused) return;
+        const message = 'the slot is about to lose WAL, and nothing more can be read before the sink goes on';
+        this.#fail(new PipelineError('pg.unavailable', message));
+      },
+      () => {}, // the next tick asks again
+    );
   }
 
   async #sendLoop(): Promise<void> {
     while (!this.#failed.signal.aborted) {
-      // A transaction that is still coming in goes on its own when it fills a batch.
-      if (this.#queue.length === 0 && this.#decoder.hasWork && !this.#decoder.inTransaction) this.#seal();
+      if (this.#queue.length === 0 && this.#ready) this.#seal();
       const next = this.#queue.shift();
       if (next) await this.#send(next);
       else {
@@ -164,35 +244,33 @@ class Capture {
         if (this.#stopping) return;
         const {promise, resolve} = Promise.withResolvers<void>();
         this.#wake = resolve;
-        if (this.#queue.length > 0 || (this.#decoder.hasWork && !this.#decoder.inTransaction)) continue;
+        if (this.#queue.length > 0 || this.#ready) continue;
         await promise;
       }
     }
   }
 
   async #send(sealed: SealedBatch): Promise<void> {
-    const {publisher, connection, settings} = this.#options;
-    const {batch, commit, newest, transactions} = sealed;
+    const {publisher} = this.#options;
+    const {actions, batch, commit, newest, transactions} = sealed;
     this.#sending = true;
+    for (const action of actions) await this.#options.apply(action);
     const done = metrics.publishSeconds.startTimer();
-    if (batch.count > 0) this.#merge(await publisher.publish(batch.messages()));
+    if (batch.count > 0)
+      this.#merge(await publisher.publish(batch.messages(table => publisher.partitions(table))));
     done();
     Object.assign(this.#newest, newest);
     if (commit) {
-      this.#durable = commit.endLsn;
+      this.#last = commit;
+      this.#advance(commit.endLsn);
       metrics.transactions.inc(transactions);
-      if (this.#queue.length === 0 || Date.now() - this.#watermarkAt > WATERMARK_MS) {
+      if (this.#queue.length === 0 || performance.now() - this.#watermarkAt > WATERMARK_MS) {
         await this.#watermark(commit.endLsn, commit.commitMicros);
       }
     }
     this.#sending = false;
-    this.#queuedBytes -= batch.bytes.length;
-    metrics.captureBufferBytes.set(this.#queuedBytes);
-    if (this.#paused && this.#queuedBytes < settings.FRESHET_BUFFER_BYTES / 2) {
-      this.#paused = false;
-      this.#heardAt = Date.now();
-      connection.resume();
-    }
+    this.#queuedBytes -= heldBy(sealed);
+    this.#share.hold(this.#queuedBytes + this.#decoder.held);
   }
 
   #merge(ends: Ends): void {
@@ -209,16 +287,18 @@ class Capture {
   }
 
   async #watermark(position: Lsn, micros: bigint): Promise<void> {
-    this.#watermarkAt = Date.now();
+    this.#watermarkAt = performance.now();
     const [newest, ends] = [this.#newest, this.#ends];
     this.#newest = {};
     this.#ends = {};
     await this.#options.publisher.watermark({
+      epoch: this.#options.epoch,
       position: position.toString(),
       micros: micros.toString(),
       newest,
       ends,
     });
+    this.#watermarked = position;
   }
 
   #fail(thrown: unknown): void {

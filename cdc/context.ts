@@ -1,4 +1,5 @@
 import {migrate} from '../clickhouse/migrate.ts';
+import {Budget} from './budget.ts';
 import type {Log} from './observe/log.ts';
 import {retrying} from './retry.ts';
 import type {Settings} from './settings/settings.ts';
@@ -17,6 +18,10 @@ export interface PipelineOptions {
 export interface Context extends PipelineOptions {
   readonly client: ClickHouseClient;
   readonly registry: Registry;
+  /** What the stages of this process may hold together. */
+  readonly budget: Budget;
+  /** Do large transactions come while they are still open? Where that failed, not before the next start. */
+  readonly streaming: {on: boolean};
 }
 
 /** Connects to ClickHouse, brings its schema up to date, and runs the work. */
@@ -26,10 +31,13 @@ export async function withContext(
 ): Promise<void> {
   const client = clickhouseClient(options.settings);
   const registry = new Registry(client, options.settings);
+  const {FRESHET_BUFFER_BYTES, FRESHET_BATCH_BYTES} = options.settings;
+  const budget = new Budget(FRESHET_BUFFER_BYTES, FRESHET_BATCH_BYTES);
   const {log, signal} = options;
   try {
     await retrying('migrations', () => migrateAll(client, options.settings, log), {log, signal});
-    await work({...options, client, registry});
+    const streaming = {on: options.settings.FRESHET_PG_STREAMING === 'on'};
+    await work({...options, client, registry, budget, streaming});
   } finally {
     await client.close();
   }

@@ -26,11 +26,23 @@ export const FAILURES = {
     hint: 'a transaction older than the slot holds it up; end it in PostgreSQL',
   },
   'pg.slot_lost': {reaction: 'resync', hint: 'raise max_slot_wal_keep_size; the tables are being read again'},
+  'pg.other_history': {
+    reaction: 'resync',
+    hint: 'the server is not the one that was read, though it stands where it stood: all tables are read again',
+  },
   'pg.schema_changed': {
-    reaction: 'halt',
-    hint: 'a table changed its columns while streaming: `freshet teardown --keep-data`, then start again to read it anew',
+    reaction: 'retry',
+    hint: 'a table changed, and nothing announced it: it is compared with the catalog, and read again where need be',
+  },
+  'pg.locked': {
+    reaction: 'retry',
+    hint: 'a table is being altered, or a transaction holds its lock; look at pg_locks',
   },
   'pg.protocol': {reaction: 'halt', hint: 'report this message; nothing after it was acknowledged'},
+  'pg.streaming': {
+    reaction: 'retry',
+    hint: 'large transactions come after their commit until the next start; free room in FRESHET_SPILL_DIR if it is the disk',
+  },
   'pg.query': {reaction: 'halt', hint: 'the cause has the SQLSTATE and the statement'},
   'kafka.unavailable': {reaction: 'retry', hint: 'are the brokers up, and do TLS and SASL settings fit?'},
   'kafka.auth': {reaction: 'halt', hint: 'check FRESHET_KAFKA_SASL_* and the topic ACLs'},
@@ -47,12 +59,16 @@ export const FAILURES = {
     hint: 'raise max.message.bytes of the topic and message.max.bytes of the broker',
   },
   'kafka.offsets_lost': {
-    reaction: 'halt',
-    hint: 'messages were deleted before they were read: `freshet teardown --keep-data`, then start again',
+    reaction: 'resync',
+    hint: 'messages were deleted before they were read: raise FRESHET_TOPIC_RETENTION_HOURS; the table is being read again',
+  },
+  'kafka.topic_lost': {
+    reaction: 'resync',
+    hint: 'somebody deleted the topic, or a broker lost what it had acknowledged; the table is being read again',
   },
   'kafka.bad_message': {
     reaction: 'park',
-    hint: 'somebody else wrote to this topic, or an envelope is damaged',
+    hint: 'somebody else wrote to this topic, or an envelope is damaged; see `freshet dead-letter list`',
   },
   'ch.unavailable': {reaction: 'retry', hint: 'is ClickHouse up, and do URL and TLS settings fit?'},
   'ch.overloaded': {
@@ -62,11 +78,11 @@ export const FAILURES = {
   'ch.auth': {reaction: 'halt', hint: 'check FRESHET_CLICKHOUSE_USER and _PASSWORD and its grants'},
   'ch.rejected': {
     reaction: 'park',
-    hint: 'ClickHouse refused the rows of this table; the cause names the column',
+    hint: 'ClickHouse refused rows of this table; the cause names the column: `freshet dead-letter list`',
   },
   'ch.target_mismatch': {
     reaction: 'halt',
-    hint: 'the source changed its columns, or somebody else made this table: drop or rename it, and it is read again',
+    hint: 'somebody else made or changed this table: drop or rename it, and it is read again',
   },
   'ch.not_set_up': {
     reaction: 'halt',
@@ -82,10 +98,13 @@ export const FAILURES = {
     hint: 'the cause names the statement; mend it and run `freshet migrate`',
   },
   'ch.migration_locked': {reaction: 'retry', hint: 'another runner is migrating; it is waited for'},
-  'type.unsupported': {reaction: 'halt', hint: 'exclude the table, or cast the column in a view of your own'},
+  'type.unsupported': {
+    reaction: 'halt',
+    hint: 'leave the column out by a column list in the publication, or exclude the table',
+  },
   'value.unrepresentable': {
     reaction: 'park',
-    hint: 'a NOT NULL column holds a value ClickHouse has no place for',
+    hint: 'a NOT NULL column holds a value ClickHouse has no place for: `freshet dead-letter list`',
   },
   internal: {reaction: 'halt', hint: 'a defect of Freshet: please report it with the log around it'},
 } as const satisfies Record<string, {reaction: Reaction; hint: string}>;

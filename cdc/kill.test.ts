@@ -12,22 +12,32 @@ import {makeWorld, transport, type World} from './test-support/start-pipeline.ts
 
 const SEED = Number(process.env.FRESHET_TEST_SEED ?? 20_261_122);
 
-/** Where the process dies, in turn, and how often the place is passed before, at the most. */
-const MOMENTS: readonly {readonly place: Failpoint; readonly most: number; readonly kafka?: true}[] = [
-  {place: 'snapshot.chunk', most: 3},
-  {place: 'snapshot.chunk', most: 12},
-  {place: 'kafka.in_send', most: 40, kafka: true},
-  {place: 'sink.before_commit', most: 6, kafka: true},
-  {place: 'sink.in_insert', most: 40},
-  {place: 'kafka.after_send', most: 40, kafka: true},
-  {place: 'capture.before_ack', most: 4},
-  {place: 'sink.before_insert', most: 40},
-  {place: 'kafka.before_send', most: 40, kafka: true},
-  {place: 'sink.after_commit', most: 6, kafka: true},
-  {place: 'sink.in_insert', most: 20},
+/** How often all windows are gone through, with other counts each time. */
+const ROUNDS = Number(process.env.FRESHET_TEST_KILL_ROUNDS ?? 1);
+
+interface Moment {
+  readonly window: 'snapshot' | 'transaction' | 'send' | 'before the offsets' | 'behind the offsets';
+  readonly place: Failpoint;
+  /** How often the place is passed before, at the most. */
+  readonly most: number;
+  readonly kafka?: true;
+}
+/** Where the process dies, in turn. A transaction of many batches waits at each start: the first sends are its own. */
+const MOMENTS: readonly Moment[] = [
+  {window: 'snapshot', place: 'snapshot.chunk', most: 3},
+  {window: 'snapshot', place: 'snapshot.chunk', most: 12},
+  {window: 'send', place: 'kafka.in_send', most: 40, kafka: true},
+  {window: 'before the offsets', place: 'sink.before_commit', most: 6, kafka: true},
+  {window: 'before the offsets', place: 'sink.in_insert', most: 40},
+  {window: 'transaction', place: 'kafka.after_send', most: 6, kafka: true},
+  {window: 'behind the offsets', place: 'capture.before_ack', most: 4},
+  {window: 'before the offsets', place: 'sink.before_insert', most: 40},
+  {window: 'send', place: 'kafka.before_send', most: 40, kafka: true},
+  {window: 'behind the offsets', place: 'sink.after_commit', most: 6, kafka: true},
+  {window: 'transaction', place: 'sink.in_insert', most: 6},
 ];
 
-test('killed ten times and more at seeded moments under traffic, every table equals PostgreSQL', async t => {
+test('S18 killed ten times and more at seeded moments under traffic, every table equals PostgreSQL', async t => {
   // Rows wait for their insert longer than for the next commit of offsets: one that came too early would lose them.
   const world = await makeWorld(t, '', {
     FRESHET_BATCH_BYTES: '65536',
@@ -47,11 +57,21 @@ test('killed ten times and more at seeded moments under traffic, every table equ
   t.teardown(() => traffic.stop());
   const random = createRandom(SEED, 'kills');
   const moments = MOMENTS.filter(({kafka}) => !kafka || transport() === 'kafka');
-  for (const {place, most} of moments) {
+  const windows = new Set<string>();
+  for (const [i, {window, place, most}] of Array.from({length: ROUNDS}, () => moments)
+    .flat()
+    .entries()) {
     const count = random.between(1, most);
-    t.log(`seed ${SEED}: SIGKILL at ${place}, time ${count}`);
+    t.log(`seed ${SEED}: SIGKILL at ${place}, time ${count} (${window})`);
+    windows.add(window);
+    await world.pg.query(
+      `INSERT INTO products (sku, price, description)
+       SELECT 'kill-${i}-' || n, n, (SELECT string_agg(md5((n + k)::text), '') FROM generate_series(1, 60) k)
+       FROM generate_series(1, 250) n`,
+    );
     t.is(await runUntilDeath(t, world, {FRESHET_FAILPOINT: `${place}:${count}`}), 'SIGKILL');
   }
+  t.is(windows.size, transport() === 'kafka' ? 5 : 4);
   const last = start(t, world, {});
   await traffic.stop();
   t.true(traffic.stats().orders > 50);

@@ -8,8 +8,9 @@ import test, {type ExecutionContext} from 'ava';
 import {skip} from '../scripts/stack/skip.ts';
 import {exitCode, verify} from './reconcile/verify.ts';
 import {settingsHelp} from './settings/settings.ts';
+import {command} from './sink/clickhouse.ts';
 import {freshet, keepRunning} from './test-support/command-line.ts';
-import {makeWorld, transport} from './test-support/start-pipeline.ts';
+import {makeWorld, startPipeline, transport} from './test-support/start-pipeline.ts';
 
 /** A server that nobody runs: the discard port. */
 const NOWHERE = {
@@ -34,7 +35,9 @@ test('--help names every command and every setting, with its default', async t =
     t.true(line?.includes(text), name);
     if (fallback) t.true(line?.endsWith(`[${fallback}]`), name);
   }
-  for (const command of 'run capture sink preflight migrate status verify teardown sql dashboards'.split(' '))
+  for (const command of 'run capture sink preflight migrate status verify resync triggers teardown sql dashboards'.split(
+    ' ',
+  ))
     t.regex(stdout, new RegExp(`^  ${command} `, 'm'));
 });
 
@@ -163,4 +166,33 @@ test('capture and two sinks, each a process of its own', async t => {
   t.is(exitCode(verdicts), 0);
   t.is(await capture.stop(), 0, capture.log());
   t.is(await sinks[1]?.stop(), 0, sinks[1]?.log());
+});
+
+test('verify names what differs, --repair puts it right, and the exit codes say so', async t => {
+  const world = await startPipeline(
+    t,
+    `CREATE TABLE items (id int PRIMARY KEY, v text); INSERT INTO items SELECT i, 'v' || i FROM generate_series(1, 30) i`,
+  );
+  await world.caughtUp();
+  const target = `${world.settings.FRESHET_CLICKHOUSE_DATABASE}.public__items`;
+  await command(
+    world.ch,
+    `INSERT INTO ${target} SELECT * REPLACE (if(id = 3, 'w', v) AS v, id > 3 AS _is_deleted, _version + 1 AS _version) FROM (SELECT * FROM ${target} FINAL WHERE id BETWEEN 3 AND 27)`,
+  );
+  const different = await freshet(t, world.environment, ['verify', '--timeout', '60']);
+  t.is(different.code, 1, different.stderr);
+  t.regex(different.stdout, /^public\.items +different +30 +6 /m);
+  t.regex(different.stdout, /^✗ public\.items \{"id":"3"\}: changed v$/m);
+  t.regex(different.stdout, /^✗ public\.items: and 5 keys more$/m);
+  const repaired = await freshet(t, world.environment, ['verify', '--repair', '--timeout', '60']);
+  t.is(repaired.code, 0, repaired.stdout + repaired.stderr);
+  t.regex(repaired.stdout, /^public\.items +equal +30 +30 /m);
+  t.regex(repaired.stdout, /^↻ public\.items \{"id":"10"\}: missing$/m);
+  t.regex(repaired.stdout, /^✓ public\.items: 25 keys read again at [0-9A-F]+\/[0-9A-F]+, 0 still differ$/m);
+  const equal = await freshet(t, world.environment, ['verify']);
+  t.is(equal.code, 0, equal.stdout);
+  t.regex(
+    equal.stdout,
+    /^· public\.items: PostgreSQL 30 rows, 0\.0 MiB in .* rows\/s.*; ClickHouse 30 rows/m,
+  );
 });

@@ -1,10 +1,14 @@
 #!/usr/bin/env node
 import {inspect} from 'node:util';
+import {setFlagsFromString} from 'node:v8';
 import {Command, InvalidArgumentError} from 'commander';
+import {dropDeadLetters, listDeadLetters, retryDeadLetters} from './commands/dead-letter.ts';
 import {preflight} from './commands/preflight.ts';
+import {resync} from './commands/resync.ts';
 import {sql} from './commands/sql.ts';
 import {status} from './commands/status.ts';
 import {teardown} from './commands/teardown.ts';
+import {triggers} from './commands/triggers.ts';
 import {verifyTables} from './commands/verify.ts';
 import {migrateAll, type PipelineOptions} from './context.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
@@ -25,12 +29,17 @@ const program = new Command('freshet')
   .showHelpAfterError('  `freshet --help` lists commands and settings')
   .addHelpText('after', helpOfSettings());
 
+/** A stop takes no longer, whichever server does not answer: supervisors (Kubernetes, 30 s) would kill it then. */
+const STOP_MS = 25_000;
+
 /** Runs a stage until SIGINT or SIGTERM; a second signal ends the process at once. */
 function longRunning(name: string, text: string, stage: (options: PipelineOptions) => Promise<void>): void {
   program
     .command(name)
     .description(text)
     .action(async () => {
+      // What is young when a large transaction comes lives for a second: V8 would take 128 MiB for it and keep them.
+      setFlagsFromString('--semi-space-growth-factor=1');
       const settings = loadSettings(process.env);
       const log = createLog(settings.FRESHET_LOG_LEVEL);
       const stop = new AbortController();
@@ -39,6 +48,10 @@ function longRunning(name: string, text: string, stage: (options: PipelineOption
           if (stop.signal.aborted) process.exit(130);
           log.info({signal}, 'stopping: what was read is still being written');
           stop.abort();
+          setTimeout(() => {
+            log.error({}, `not all was written in ${STOP_MS / 1000} s: the next start reads it again`);
+            process.exit(1);
+          }, STOP_MS).unref();
         });
       }
       // `npm start` holds the other end of this pipe: when it is gone, however it went, this process goes too.
@@ -100,12 +113,50 @@ program
 program
   .command('verify')
   .description('compare every table by value at a common position; exit code 1: different, 2: not settled')
-  .option('--timeout <seconds>', 'how long tables may take to settle', seconds, 120)
-  .action(once(({timeout}: {timeout: number}) => verifyTables(loadSettings(process.env), timeout * 1000)));
+  .option('--timeout <seconds>', 'how long rows may take to settle', seconds, 120)
+  .option('--repair', 'read rows that differ again from PostgreSQL, and write them', false)
+  .action(
+    once(({timeout, repair}: {timeout: number; repair: boolean}) =>
+      verifyTables(loadSettings(process.env), {timeoutMs: timeout * 1000, repair}),
+    ),
+  );
+program
+  .command('resync')
+  .description('have the running pipeline read tables again, beside the stream')
+  .argument('<table...>', "names such as public.orders, or patterns such as 'public.*'")
+  .option('--wait', 'return when they are read', false)
+  .action(
+    once((tables: string[], options: {wait: boolean}) => resync(loadSettings(process.env), tables, options)),
+  );
+const deadLetter = program
+  .command('dead-letter')
+  .description('changes that could not be applied: what is parked or incomplete because of them');
+deadLetter
+  .command('list')
+  .description('exit code 1 where there are open ones')
+  .argument('[table...]', "names such as public.orders, or patterns such as 'public.*'")
+  .action(once((tables: string[]) => listDeadLetters(loadSettings(process.env), tables)));
+for (const [name, text, work] of [
+  ['retry', 'apply them at their own versions, and have parked tables go on', retryDeadLetters],
+  ['drop', 'give them up; a table that is parked at one goes on behind it', dropDeadLetters],
+] as const) {
+  deadLetter
+    .command(name)
+    .description(text)
+    .argument('<table...>', 'as for list')
+    .option('--place <place...>', 'only these, as list shows them', [])
+    .action(
+      once((tables: string[], {place}: {place: string[]}) => work(loadSettings(process.env), tables, place)),
+    );
+}
+program
+  .command('triggers')
+  .description('print the SQL of the event triggers, for a superuser to run')
+  .action(once(() => triggers(loadSettings(process.env))));
 program
   .command('teardown')
-  .description('drop slot and publication, and what was made in Kafka and ClickHouse')
-  .option('--keep-data', 'drop the slot and the publication alone', false)
+  .description('drop slot, publication and event triggers, and what was made in Kafka and ClickHouse')
+  .option('--keep-data', 'leave what is in Kafka and ClickHouse', false)
   .option('--yes', 'without this nothing else is dropped', false)
   .action(
     once((options: {keepData: boolean; yes: boolean}) => {

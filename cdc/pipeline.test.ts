@@ -1,6 +1,7 @@
 import test from 'ava';
 import {command} from './sink/clickhouse.ts';
 import {startPipeline} from './test-support/start-pipeline.ts';
+import {until} from './test-support/until.ts';
 
 test('a snapshot, then inserts, updates and deletes', async t => {
   const {pg, query, caughtUp} = await startPipeline(
@@ -22,7 +23,7 @@ test('a snapshot, then inserts, updates and deletes', async t => {
   );
 });
 
-test('an update that leaves a TOAST column alone keeps its value', async t => {
+test('R7 an update that leaves a TOAST column alone keeps its value', async t => {
   const {pg, query, caughtUp} = await startPipeline(
     t,
     'CREATE TABLE docs (id int PRIMARY KEY, title text, body text, bin bytea, list text[])',
@@ -56,7 +57,7 @@ test('an update that leaves a TOAST column alone keeps its value', async t => {
   ]);
 });
 
-test('TRUNCATE, key changes over a whole table, one key deleted and inserted in one transaction', async t => {
+test('R10 R5 TRUNCATE, key changes over a whole table, one key deleted and inserted in one transaction', async t => {
   const {pg, query, caughtUp} = await startPipeline(
     t,
     'CREATE TABLE k (id int PRIMARY KEY, v int); INSERT INTO k SELECT i, i FROM generate_series(1, 50) i',
@@ -99,7 +100,7 @@ test('a stop and a start go on where they stood, also for what happened meanwhil
   t.deepEqual(await query('SELECT count() AS n FROM {cdc}.public__r WHERE id = 1 AND v = 1'), [{n: '1'}]);
 });
 
-test('a slot that is gone leads to a new snapshot, and rows deleted meanwhile go', async t => {
+test('S11 a slot that is gone leads to a new snapshot, and rows deleted meanwhile go', async t => {
   const {pg, query, caughtUp, stop, start, settings} = await startPipeline(
     t,
     'CREATE TABLE s (id int PRIMARY KEY, v int); INSERT INTO s VALUES (1, 1), (2, 2), (3, 3)',
@@ -117,8 +118,8 @@ test('a slot that is gone leads to a new snapshot, and rows deleted meanwhile go
   ]);
 });
 
-test('a table of the publication that is not captured is told of once, and holds nothing up', async t => {
-  const {pg, query, caughtUp, log} = await startPipeline(
+test('a table of the publication that is excluded holds nothing up', async t => {
+  const {pg, query, caughtUp} = await startPipeline(
     t,
     `CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE left_out (id int PRIMARY KEY);
      CREATE PUBLICATION of_both FOR TABLE kept, left_out WITH (publish_via_partition_root = true)`,
@@ -128,18 +129,7 @@ test('a table of the publication that is not captured is told of once, and holds
   await pg.query('INSERT INTO left_out VALUES (1), (2); INSERT INTO kept VALUES (1); TRUNCATE left_out');
   await caughtUp();
   t.deepEqual(await query('SELECT id FROM {an}.kept'), [{id: 1}]);
-  t.is(log.lines.filter(line => line.includes('public.left_out is in the publication')).length, 1);
-});
-
-test('a table that was made anew under the same name stops the pipeline', async t => {
-  const {pg, caughtUp, ended, settings} = await startPipeline(
-    t,
-    'CREATE TABLE again (id int PRIMARY KEY); INSERT INTO again VALUES (1)',
-  );
-  await caughtUp();
-  await pg.query(`DROP TABLE again; CREATE TABLE again (id int PRIMARY KEY);
-    ALTER PUBLICATION ${settings.FRESHET_PUBLICATION} ADD TABLE again; INSERT INTO again VALUES (2)`);
-  t.like(await ended(), {code: 'pg.schema_changed', table: 'public.again'});
+  t.deepEqual(await query('SELECT DISTINCT table_name FROM {cdc}._tables'), [{table_name: 'kept'}]);
 });
 
 test('a target table that somebody dropped is read again, and nothing is missing', async t => {
@@ -168,4 +158,21 @@ test('a publication that somebody dropped is made again, and what was not sent m
   start();
   await caughtUp();
   t.deepEqual(await query('SELECT id FROM {an}.p ORDER BY id'), [{id: 2}, {id: 3}]);
+});
+
+test('N8 the last table is dropped while the pipeline is stopped, and made again after its start', async t => {
+  const {pg, query, caughtUp, stop, start} = await startPipeline(
+    t,
+    'CREATE TABLE lone (id int PRIMARY KEY); INSERT INTO lone VALUES (1)',
+  );
+  await caughtUp();
+  await stop();
+  await pg.query('DROP TABLE lone');
+  start();
+  await until(
+    async () => (await query("SELECT * FROM {cdc}._tables FINAL WHERE state = 'dropped'")).length === 1,
+  );
+  await pg.query("CREATE TABLE lone (v text PRIMARY KEY); INSERT INTO lone VALUES ('again')");
+  await caughtUp();
+  t.deepEqual(await query('SELECT * FROM {an}.lone'), [{v: 'again'}]);
 });

@@ -1,202 +1,197 @@
 import {type Context, migrateAll} from './context.ts';
+import {type Found, History, whyAnew} from './continuity.ts';
 import {PipelineError} from './failures.ts';
-import {Batch, writeHorizon} from './kafka/envelope.ts';
 import type {Ends} from './kafka/message.ts';
 import type {Publisher} from './kafka/transport.ts';
-import {retrying} from './retry.ts';
-import type {Settings} from './settings/settings.ts';
-import {nameOf, type SourceRow} from './sink/registry.ts';
-import {applySnapshotChunk} from './sink/table-writer.ts';
-import {createTarget, existingTargets} from './sink/target.ts';
-import {rowVersion} from './source/lsn.ts';
+import {type Acknowledged, Remembered} from './remembered.ts';
+import {resumeTables} from './resume-tables.ts';
+import type {SchemaChanges} from './schema-changes.ts';
+import {isSetAsideBySink, nameOf, readingSince, type SourceRow} from './sink/registry.ts';
+import {existingTargets} from './sink/target.ts';
+import {snapshotAll, transportName, unfinished} from './snapshot/all-tables.ts';
+import {parseLsn} from './source/lsn.ts';
 import {clientConfig, withClient} from './source/postgres.ts';
 import {type Preflight, preflight, problemLines} from './source/preflight.ts';
 import {ReplicationConnection} from './source/replication-connection.ts';
-import {createSlot, readSlot} from './source/slot.ts';
-import {readSnapshot} from './source/snapshot.ts';
-import {type TableSchema, targetName} from './source/table-schema.ts';
+import {ensureTriggers} from './source/schema-messages.ts';
+import {dropSlot, readSlot} from './source/slot.ts';
+import {TableTracker} from './source/table-tracker.ts';
 import type {CapturedTable} from './source/tables.ts';
 
 /** All that streaming starts from. */
 export interface Prepared {
-  readonly tables: readonly CapturedTable[];
+  readonly tracker: TableTracker;
   readonly database: string;
+  readonly serverVersion: number;
   readonly epoch: number;
   readonly ends: Ends;
+  /** OIDs of tables that are to be read beside the stream. */
+  readonly toRead: readonly number[];
+  readonly history: History;
+  /** Written down with every position that is acknowledged. */
+  readonly circumstances: Pick<Acknowledged, 'epoch' | 'failover' | 'cluster'>;
 }
 
 /**
- * Gets everything to the point where changes can stream: preflight, publication, targets, topics, and the first
- * snapshot, or another one where the old stream cannot be continued without a gap.
+ * Gets everything to the point where changes can stream: preflight, publication, event triggers, targets, topics, and
+ * the first snapshot, or another one where the old stream cannot be continued without a gap. Single tables that are
+ * new, or must be read again, are read beside the stream.
  */
-export async function prepareSource(context: Context, publisher: Publisher): Promise<Prepared> {
-  const {settings, registry, client, log} = context;
+export async function prepareSource(
+  context: Context,
+  publisher: Publisher,
+  changes: SchemaChanges,
+): Promise<Prepared> {
+  const {settings, registry, log} = context;
   const config = clientConfig(settings);
+  let before = await registry.source();
   const {checked, slot} = await withClient(config, async postgres => {
     const first = await preflight(postgres, settings);
-    refuse(first);
+    refuse(first, before);
     if (first.createPublication) {
-      // What changed while there was none was not sent. Creating it is the only change made to the source but the slot.
-      await readAgain(context, 'the publication is gone', schemasOf(first), () => true);
+      // What changed while there was none was not sent. Creating it is the only change made to the source but the slot
+      // and the triggers.
+      await readAgain(context, 'the publication is gone', first.captured, () => true);
+      if (before && !before.snapshot_done) {
+        before = {...before, consistent_point: '0'}; // nothing of an unfinished snapshot counts
+        await registry.saveSource(before);
+      }
+      // The slot decodes what was changed without it by a catalog that has none, which is an error there.
+      if (before && first.serverVersion < PASSES_OVER_PUBLICATIONS) {
+        await dropSlot(postgres, settings.FRESHET_SLOT);
+      }
       await postgres.query(first.createPublication);
     }
+    const triggers = await ensureTriggers(postgres, settings, first.serverVersion);
+    log.info(
+      {},
+      triggers
+        ? 'event triggers announce schema changes'
+        : 'schema changes are found by watching the catalog',
+    );
     const checked = first.createPublication ? await preflight(postgres, settings) : first;
-    refuse(checked);
+    refuse(checked, before);
     return {checked, slot: await readSlot(postgres, settings.FRESHET_SLOT)};
   });
-  const tables = checked.captured;
-  const schemas = schemasOf(checked);
-  const targets = await existingTargets(client, settings);
-  await readAgain(
-    context,
-    'its target table is gone',
-    schemas,
-    schema => !targets.has(targetName(schema.definition)),
-  );
-  const topicless = new Set(await publisher.missing(schemas));
-  await readAgain(context, 'its topic is gone', schemas, schema => topicless.has(schema.name));
-  for (const schema of schemas) await createTarget(client, settings, schema);
-  await migrateAll(client, settings, log);
-  await registry.saveSchemas(schemas);
-  await publisher.prepare(schemas);
-
   const connection = await ReplicationConnection.connect(config);
+  // A slot in the making waits for older transactions; a stop does not.
+  context.signal.addEventListener('abort', () => connection.close(), {once: true});
   try {
-    const server = await connection.identify();
-    const before = await registry.source();
-    const known = new Map((await registry.tables()).map(row => [nameOf(row), row]));
-    const transport = transportName(settings);
-    const reason = whyAnew({before, server, transport, slot}, tables, known);
+    const [server, cluster] = [await connection.identify(), await publisher.cluster()];
+    const remembered = new Remembered(context.client, settings);
+    const found = {server, transport: transportName(settings), cluster, slot};
+    const acknowledged = before && (await lastAcknowledged(remembered, publisher, {...found, before}));
+    const anew = before
+      ? whyAnew({...found, before, acknowledged})
+      : {why: 'this pipeline is new', newEpoch: false};
     let epoch = before?.epoch ?? 0;
-    if (reason !== undefined) {
-      log.info({tables: tables.length}, `reading a snapshot: ${reason}`);
-      epoch = await snapshot(context, publisher, connection, tables, {before, server});
+    let last = acknowledged?.epoch === epoch ? acknowledged.last : undefined;
+    if (anew || !before?.snapshot_done) {
+      const left = anew ? undefined : await unfinished(context, before, slot, checked);
+      const why = anew?.why ?? 'the last one was not finished';
+      if (!left) log.info({tables: checked.captured.length}, `reading a snapshot: ${why}`);
+      if (anew?.newEpoch) epoch += 1;
+      await snapshotAll(context, publisher, changes, connection, checked, {before, server, left, epoch});
+      last = undefined;
+    } else if (before.timeline !== server.timeline) {
+      log.warn(
+        {timeline: server.timeline},
+        'the source was promoted, and its failover slot goes on where it stood',
+      );
+      await registry.saveSource({...before, timeline: server.timeline});
     }
-    // The first watermark waits for all that was sent before, also by a run that ended between send and watermark.
-    return {tables, database: checked.database, epoch, ends: await publisher.ends()};
+    const now = await withClient(config, postgres => readSlot(postgres, settings.FRESHET_SLOT));
+    const keepOnStandbys = settings.FRESHET_SLOT_FAILOVER && now?.failover === false;
+    if (keepOnStandbys) await connection.setFailover(settings.FRESHET_SLOT);
+    await markLost(context, publisher, checked.captured);
+    const tracked = await resumeTables(context, changes, checked, epoch);
+    await publisher.prepare([...tracked.tables.values()].map(({history}) => history.at(-1)!.table.schema));
+    await migrateAll(context.client, settings, log);
+    return {
+      tracker: new TableTracker({settings, serverVersion: checked.serverVersion, ...tracked}),
+      database: checked.database,
+      serverVersion: checked.serverVersion,
+      epoch,
+      // The first watermark waits for all that was sent before, also by a run that ended between send and watermark.
+      ends: await publisher.ends(),
+      toRead: tracked.toRead,
+      history: new History(last, parseLsn(now?.confirmedFlush ?? '0/0')),
+      circumstances: {
+        epoch,
+        failover: (keepOnStandbys || now?.failover === true) && checked.standbySlots !== '',
+        cluster,
+      },
+    };
   } finally {
     connection.close();
   }
 }
 
-const schemasOf = ({captured}: Preflight): TableSchema[] => captured.map(table => table.schema);
+/** First version whose walsender passes over a publication that was not there when a change was made. */
+const PASSES_OVER_PUBLICATIONS = 180_000;
+
+/** A table whose target or topic somebody dropped is read again. */
+async function markLost(
+  context: Context,
+  publisher: Publisher,
+  captured: readonly CapturedTable[],
+): Promise<void> {
+  const {settings, registry, client} = context;
+  const targets = await existingTargets(client, settings);
+  const rows = new Map((await registry.tables()).map(row => [nameOf(row), row]));
+  await readAgain(context, 'its target table is gone', captured, ({schema}) => {
+    const target = rows.get(schema.name)?.target ?? '';
+    return target !== '' && !targets.has(target);
+  });
+  const lost = await publisher.lost(captured.map(({schema}) => schema));
+  for (const reason of new Set(lost.values()))
+    await readAgain(context, reason, captured, ({schema}) => lost.get(schema.name) === reason);
+}
 
 /**
- * A table that was read already, and cannot go on where it stood, is read again. That is written down before what is
+ * A table that was read already, or is being read, and cannot go on where it stood, is read again. That is written down before what is
  * gone is made anew, so that it holds through a crash.
  */
 async function readAgain(
   {registry, log}: Context,
   reason: string,
-  schemas: readonly TableSchema[],
-  which: (schema: TableSchema) => boolean,
+  captured: readonly CapturedTable[],
+  which: (table: CapturedTable) => boolean,
 ): Promise<void> {
-  const read = new Set((await registry.tables()).filter(({state}) => state !== 'snapshot').map(nameOf));
-  const again = schemas.filter(schema => read.has(schema.name) && which(schema));
+  const read = new Set(
+    (await registry.tables())
+      .filter(row => row.state === 'streaming' || isSetAsideBySink(row) || readingSince(row) !== undefined)
+      .map(nameOf),
+  );
+  const again = captured.filter(table => read.has(table.schema.name) && which(table));
   if (again.length === 0) return;
-  log.warn({tables: again.map(({name}) => name)}, `tables are read again: ${reason}`);
-  await registry.setTables(again, 'snapshot', 0n);
-}
-
-function refuse({problems}: Preflight): void {
-  if (problems.length > 0) throw new PipelineError('pg.preflight', `\n${problemLines(problems).join('\n')}`);
-}
-
-/** What was sent one way and not applied yet would be missing from the other. */
-const transportName = ({FRESHET_TRANSPORT: transport, FRESHET_TOPIC_PREFIX: prefix}: Settings): string =>
-  transport === 'kafka' ? `kafka ${prefix}` : transport;
-
-interface Known {
-  readonly before: SourceRow | undefined;
-  readonly server: {systemIdentifier: string; timeline: number};
-  readonly transport: string;
-  readonly slot: {walStatus: string | null} | undefined;
-}
-
-/** Why the stream cannot go on from where it stood; undefined where it can. */
-function whyAnew(
-  {before, server, transport, slot}: Known,
-  tables: readonly CapturedTable[],
-  states: ReadonlyMap<string, {state: string}>,
-): string | undefined {
-  if (!before) return 'this pipeline is new';
-  if (!before.snapshot_done) return 'the last one was not finished';
-  if (before.system_identifier !== server.systemIdentifier) return 'the source is another server';
-  if (before.timeline !== server.timeline) return `the source is on timeline ${server.timeline} now`;
-  if (before.transport !== transport) return `the transport was ${before.transport}`;
-  if (!slot) return 'the replication slot is gone';
-  if (slot.walStatus === 'lost') return 'the replication slot lost WAL that it needed';
-  const added = tables.filter(
-    table => !states.has(table.schema.name) || states.get(table.schema.name)?.state === 'snapshot',
+  log.warn({tables: again.map(({schema}) => schema.name)}, `tables are read again: ${reason}`);
+  await registry.setTables(
+    again.map(({schema}) => schema),
+    'snapshot',
+    {reason},
   );
-  if (added.length > 0) return `${added.map(table => table.schema.name).join(', ')} was not read yet`;
-  return undefined;
 }
 
-async function snapshot(
-  context: Context,
-  publisher: Publisher,
-  connection: ReplicationConnection,
-  tables: readonly CapturedTable[],
-  {before, server}: Pick<Known, 'before' | 'server'>,
-): Promise<number> {
-  const {settings, registry, log, signal, client} = context;
-  const config = clientConfig(settings);
-  const schemas = tables.map(table => table.schema);
-  const moved =
-    before !== undefined &&
-    (before.system_identifier !== server.systemIdentifier || before.timeline !== server.timeline);
-  const epoch = (before?.epoch ?? 0) + (moved ? 1 : 0);
-  const source = {
-    system_identifier: server.systemIdentifier,
-    timeline: server.timeline,
-    epoch,
-    transport: transportName(settings),
-  };
-  // Written first: a crash from here on finds an unfinished snapshot, whatever was done to the slot.
-  await registry.saveSource({...source, consistent_point: before?.consistent_point ?? '0', snapshot_done: 0});
-  await registry.setTables(schemas, 'snapshot', 0n);
-  const {consistentPoint, snapshotName} = await withClient(config, postgres =>
-    createSlot(postgres, connection, settings.FRESHET_SLOT),
+/** A pipeline that runs already sets aside what it cannot capture any more; a new one does not begin with less than asked for. */
+function refuse({problems}: Preflight, before: SourceRow | undefined): void {
+  const own = problems.filter(
+    ({table, onlyAtFirst}) => before === undefined || (table === undefined && !onlyAtFirst),
   );
-  const version = rowVersion(epoch, consistentPoint, 0);
-  const commitMicros = BigInt(Date.now()) * 1000n;
-  await readSnapshot({
-    config,
-    tables,
-    snapshotName,
-    version,
-    commitMicros,
-    signal,
-    workers: settings.FRESHET_SNAPSHOT_WORKERS,
-    chunkBytes: settings.FRESHET_BATCH_BYTES,
-    write: chunk =>
-      retrying(
-        `snapshot of ${chunk.table.name}`,
-        () => applySnapshotChunk({client, settings, table: chunk.table}, chunk),
-        {
-          log,
-          signal,
-        },
-      ),
-    onProgress: progress => context.onProgress?.(progress),
-  });
-  await publishHorizons(publisher, schemas, {version, commitMicros});
-  await registry.setTables(schemas, 'streaming', consistentPoint);
-  await registry.saveSource({...source, consistent_point: consistentPoint.toString(), snapshot_done: 1});
-  log.info({tables: tables.length, position: consistentPoint.toString()}, 'the snapshot is complete');
-  return epoch;
+  if (own.length > 0) throw new PipelineError('pg.preflight', `\n${problemLines(own).join('\n')}`);
 }
 
-/** What was not read again was deleted meanwhile: each partition is told behind its last older message. */
-async function publishHorizons(
+/**
+ * What may have been acknowledged at the most. Where the slot stands behind what was written down, ClickHouse may have
+ * been away: then Kafka's last watermark tells.
+ */
+async function lastAcknowledged(
+  remembered: Remembered,
   publisher: Publisher,
-  schemas: readonly CapturedTable['schema'][],
-  horizon: {version: bigint; commitMicros: bigint},
-): Promise<void> {
-  const batch = new Batch();
-  for (const schema of schemas) {
-    writeHorizon(batch, schema, horizon, publisher.partitions(schema.name));
-  }
-  await publisher.publish(batch.messages());
+  found: Omit<Found, 'acknowledged'>,
+): Promise<Acknowledged | undefined> {
+  const known = await remembered.acknowledged();
+  if (!known || whyAnew({...found, acknowledged: known})?.row !== 'a slot ahead of us') return known;
+  const position = (await publisher.lastPosition()) ?? known.position;
+  return position > known.position ? {...known, position} : known;
 }

@@ -16,13 +16,13 @@ export async function supervise(
   {log, signal}: {log: Log; signal: AbortSignal},
 ): Promise<void> {
   for (let attempt = 0; !signal.aborted; ) {
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     try {
       await stage(signal);
     } catch (thrown) {
       const error = asPipelineError(thrown);
       if (signal.aborted && error.reaction === 'retry') return;
-      if (Date.now() - startedAt > HEALTHY_MS) attempt = 0;
+      if (performance.now() - startedAt > HEALTHY_MS) attempt = 0;
       report(log, name, error, attempt);
       if (error.reaction === 'halt' || error.reaction === 'park') throw error;
       metrics.restarts.inc({stage: name});

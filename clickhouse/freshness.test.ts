@@ -90,9 +90,9 @@ test('late, idle, unknown and parked are different things', async t => {
     seconds == null ? 'NULL' : `now64(6) - toIntervalSecond(${seconds})`;
   for (const [table, {state, complete, newest, visible}] of Object.entries(CASES)) {
     // Older rows first: the views must take the newest of each key.
-    await warehouse.run(`INSERT INTO {cdc}._tables SELECT 'public', '${table}', '', 'snapshot', '', 1, '', ${ago(9000)};
+    await warehouse.run(`INSERT INTO {cdc}._tables SELECT 'public', '${table}', '', 'snapshot', '', 0, 1, '', ${ago(9000)};
       INSERT INTO {cdc}._tables SELECT 'public', '${table}', '', '${state}',
-        '${state === 'parked' ? 'NULL for a NOT NULL column' : ''}', 1, '', ${ago(0)};`);
+        '${state === 'parked' ? 'NULL for a NOT NULL column' : ''}', 0, 1, '', ${ago(0)};`);
     if (complete !== null) {
       await warehouse.run(`INSERT INTO {cdc}._watermarks SELECT 'public', '${table}', 1, ${ago(8000)}, NULL, ${ago(9000)};
         INSERT INTO {cdc}._watermarks SELECT 'public', '${table}', 2, ${ago(complete)}, ${ago(newest)}, ${ago(0)};`);
@@ -129,7 +129,7 @@ test('lag is that of the newest batch, its percentile that of the last minutes',
   const warehouse = testWarehouse(t);
   if (!warehouse) return;
   await migrate(warehouse);
-  await warehouse.run(`INSERT INTO {cdc}._tables SELECT 'public', 'orders', '', 'streaming', '', 1, '', now64(6);
+  await warehouse.run(`INSERT INTO {cdc}._tables SELECT 'public', 'orders', '', 'streaming', '', 0, 1, '', now64(6);
     INSERT INTO {cdc}._freshness
     WITH now64(6) AS now, now - toIntervalSecond(age) AS visible
     SELECT 'public', 'orders', visible, visible - toIntervalMillisecond(worst), visible - toIntervalMillisecond(best), 10, 1

@@ -66,8 +66,8 @@ export async function takeMigrationLock(
   };
 
   let waiting = false;
-  const giveUpAt = Date.now() + GIVE_UP_AFTER_MS;
-  while (Date.now() < giveUpAt) {
+  const giveUpAt = performance.now() + GIVE_UP_AFTER_MS;
+  while (performance.now() < giveUpAt) {
     const last = await newest();
     if (last && !last.released && last.silent < DEAD_AFTER_SECONDS) {
       if (!waiting) log?.('another runner is migrating; waiting for it');

@@ -2,6 +2,37 @@
 --   UPDATE_SCHEMA=1 node_modules/.bin/ava clickhouse/schema.test.ts
 -- The queries of the views, and each version's own name, are in clickhouse/views/.
 
+CREATE TABLE cdc._acknowledged (
+  pipeline String,
+  epoch UInt16 COMMENT 'of _source; positions of an earlier one say nothing',
+  position UInt64 COMMENT 'LSN: nothing behind it was acknowledged',
+  commit_lsn UInt64 COMMENT 'the last transaction that was sent before it; 0 where there is none',
+  commit_micros Int64,
+  xid UInt32,
+  failover UInt8 COMMENT 'the slot was kept on standbys too, and no change was sent before they had it',
+  cluster String COMMENT 'Kafka cluster; empty without Kafka',
+  version UInt64
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline) COMMENT 'Written down before it is acknowledged, once a second while changes flow; read with FINAL';
+
+CREATE TABLE cdc._dead_letters (
+  schema_name String,
+  table_name String,
+  topic_partition UInt32 COMMENT 'place in the topic of the table',
+  topic_offset UInt64 COMMENT '0 where there is no topic',
+  version UInt128 COMMENT '_version of the row; 0 where it is not known',
+  key String COMMENT 'primary key of the row as JSON',
+  code LowCardinality(String) COMMENT 'of the failure',
+  reason String,
+  state LowCardinality(String) COMMENT 'open, retried, dropped or superseded',
+  superseded_by UInt128 COMMENT 'version of what made it void; 0 otherwise',
+  dead_letter_offset Int64 COMMENT 'place in the dead-letter topic; -1 where it is not there',
+  message_key String COMMENT 'base64; this and what follows is empty once the letter is closed',
+  message_value String COMMENT 'base64',
+  message_headers String COMMENT 'JSON: name and base64',
+  at DateTime64(6, 'UTC'),
+  updated_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (schema_name, table_name, topic_partition, version, topic_offset) COMMENT 'Dead letters; read with FINAL';
+
 CREATE TABLE cdc._freshness (
   schema_name String,
   table_name String,
@@ -37,6 +68,20 @@ CREATE TABLE cdc._rejects (
   at DateTime64(6, 'UTC')
 ) ENGINE = MergeTree ORDER BY (schema_name, table_name, at) COMMENT 'Values that were not stored as they are; a replay may repeat a row';
 
+CREATE TABLE cdc._schema_changes (
+  schema_name String,
+  table_name String,
+  oid UInt32 COMMENT 'of the table at the source: it stays when the table is renamed',
+  since UInt128 COMMENT '_version from which rows are as this definition says',
+  kind LowCardinality(String) COMMENT 'read, in place, note, park or gone',
+  change String COMMENT 'what changed, in words',
+  views Array(String) COMMENT 'views that used what changed, as found before it was applied',
+  generation UInt32 COMMENT 'of the target table',
+  schema_id String COMMENT 'its row in _schemas',
+  source String COMMENT 'what the catalog of the source said, as JSON',
+  at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (oid, since, schema_name, table_name) COMMENT 'Definitions of the source tables by the version they hold from; read with FINAL';
+
 CREATE TABLE cdc._schemas (
   schema_id String,
   schema_name String,
@@ -44,6 +89,40 @@ CREATE TABLE cdc._schemas (
   definition String COMMENT 'columns, types and key as JSON',
   created_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (schema_id) COMMENT 'Definitions of the source tables; read with FINAL';
+
+CREATE TABLE cdc._slot (
+  pipeline String,
+  at DateTime64(6, 'UTC'),
+  level LowCardinality(String) COMMENT 'good, warning, critical or lost',
+  retained_bytes UInt64,
+  safe_bytes Nullable(Int64) COMMENT 'until WAL is lost; NULL where max_slot_wal_keep_size sets no limit',
+  bytes_per_second Float64 COMMENT 'by how much more is kept, over the last two minutes',
+  seconds_to_loss Nullable(Float64) COMMENT 'if that goes on; NULL where it does not come to that'
+) ENGINE = MergeTree ORDER BY (pipeline, at) COMMENT 'A look at the slot every five seconds while a capture runs';
+
+CREATE TABLE cdc._snapshot_chunks (
+  pipeline String,
+  point UInt64 COMMENT 'LSN at which the snapshot began',
+  oid UInt32,
+  chunk UInt32,
+  read_at_point UInt64 COMMENT 'LSN that its rows are of: where the snapshot went on after a crash, a later one',
+  rows UInt64,
+  bytes UInt64,
+  at DateTime64(6, 'UTC')
+) ENGINE = MergeTree ORDER BY (pipeline, point, oid, chunk) COMMENT 'Chunks whose rows are all there; one row for each time that one was read';
+
+CREATE TABLE cdc._snapshots (
+  pipeline String,
+  point UInt64 COMMENT 'LSN at which the snapshot began: its first point',
+  schema_name String,
+  table_name String,
+  oid UInt32,
+  schema_id String COMMENT 'its row in _schemas',
+  source String COMMENT 'what the catalog of the source said, as JSON',
+  blocks UInt32 COMMENT 'of PostgreSQL\'s heap in each chunk; 0: the table is one chunk',
+  chunks UInt32,
+  at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, point, oid) COMMENT 'Tables of a snapshot and how they are divided; read with FINAL';
 
 CREATE TABLE cdc._source (
   pipeline String,
@@ -59,13 +138,22 @@ CREATE TABLE cdc._source (
 CREATE TABLE cdc._tables (
   schema_name String,
   table_name String,
-  target String COMMENT 'its table in this database',
-  state LowCardinality(String) COMMENT 'snapshot, streaming or parked',
-  reason String COMMENT 'why it is parked; empty otherwise',
+  target String COMMENT 'the table in this database that its view shows',
+  state LowCardinality(String) COMMENT 'snapshot, streaming, parked or dropped',
+  reason String COMMENT 'why it is read again, parked or dropped; empty otherwise',
+  needs_read UInt8 COMMENT 'parked at the source: it is read again when it can be',
   snapshot_position UInt64 COMMENT 'LSN of the consistent point its rows were read at',
-  schema_id String COMMENT 'its row in _schemas',
+  schema_id String COMMENT 'what its view shows: a row in _schemas; empty before there is one',
   updated_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (schema_name, table_name) COMMENT 'Replicated tables and their state; read with FINAL';
+
+CREATE TABLE cdc._topics (
+  pipeline String,
+  topic String,
+  partitions UInt16 COMMENT 'by which keys are routed; the topic may have got more since',
+  ends Array(UInt64) COMMENT 'offset behind the last message of each partition, of those that were acknowledged',
+  version UInt64
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, topic) COMMENT 'Topics of Kafka as capture left them; read with FINAL';
 
 CREATE TABLE cdc._watermarks (
   schema_name String,
@@ -293,6 +381,16 @@ CREATE VIEW ecommerce_analytics.sales_facts (
   cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count'
 ) COMMENT 'One row an order and one row an order line; sum the measures over any group';
+
+CREATE VIEW ecommerce_analytics.slot_health (
+  at DateTime64(6, 'UTC') COMMENT 'when it was looked at; every five seconds while a capture runs',
+  pipeline String COMMENT 'the slot',
+  level LowCardinality(String) COMMENT 'good, warning, critical, or lost: then all tables are read again',
+  retained_bytes UInt64 COMMENT 'WAL that PostgreSQL keeps for the slot',
+  safe_bytes Nullable(Int64) COMMENT 'bytes until WAL is lost; NULL where max_slot_wal_keep_size sets no limit',
+  bytes_per_second Float64 COMMENT 'by how much more is kept, over the last two minutes',
+  seconds_to_loss Nullable(Float64) COMMENT 'if that goes on; NULL where it does not come to that'
+) COMMENT 'One row each time the slot was looked at, of the last 30 days; always filter by at';
 
 CREATE VIEW ecommerce_analytics.top_customers_by_orders (
   rank UInt64 COMMENT '1 is first',

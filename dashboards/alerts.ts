@@ -91,6 +91,23 @@ WHERE seconds_behind > 300 AND state != 'parked'`,
       'Rows per second show whether it moves. If not, read the log of freshet; the reading goes on after a restart.',
   },
   {
+    uid: 'freshet-slot-at-risk',
+    title: 'The slot may lose WAL',
+    severity: 'critical',
+    query: `SELECT countIf(level IN ('critical', 'lost')) AS slots
+FROM (SELECT argMax(level, at) AS level FROM ecommerce_analytics.slot_health_v1
+WHERE at > now() - INTERVAL 1 HOUR GROUP BY pipeline)`,
+    fires: 'gt',
+    limit: 0,
+    duration: '0s',
+    panel: 'WAL kept for the slot',
+    summary: 'PostgreSQL will soon throw away WAL that Freshet has not read',
+    description:
+      'More WAL is kept for the slot than can be for long. When it is lost, all tables are read again from the beginning.',
+    whatToDo:
+      'Find what stands still: the log of freshet, Kafka, ClickHouse. To gain time raise max_slot_wal_keep_size and reload PostgreSQL, while its disk has room.',
+  },
+  {
     uid: 'freshet-no-tables',
     title: 'The pipeline has not reported any table',
     severity: 'critical',

@@ -127,13 +127,15 @@ const valueColours = (colours: Readonly<Record<string, string>>): ValueMapping[]
   },
 ];
 
-/** Green below `orange`, red from `red` on; both in the panel's unit. */
-export const limits = (orange: number, red: number) =>
-  new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps([
-    {value: null, color: 'green'},
-    {value: orange, color: 'orange'},
-    {value: red, color: 'red'},
+/** Green, from `orange` on orange, from `red` on red, in the panel's unit; where red is the lower one, downwards. */
+export const limits = (orange: number, red: number) => {
+  const falls = red < orange;
+  return new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps([
+    {value: null, color: falls ? 'red' : 'green'},
+    {value: Math.min(orange, red), color: 'orange'},
+    {value: Math.max(orange, red), color: falls ? 'green' : 'red'},
   ]);
+};
 
 export const fixed = (color: string): Column => ({
   id: 'color',

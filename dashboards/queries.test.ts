@@ -149,6 +149,7 @@ test('alerts count the tables in trouble', async t => {
     'A table is parked': 1,
     'Complete up to stands still': 1,
     'A table stays unknown': 1,
+    'The slot may lose WAL': 1,
     'The pipeline has not reported any table': 6,
   });
 });

@@ -1,4 +1,5 @@
 // Runs the tests against real servers: node scripts/test.ts [arguments of ava]
+// With FRESHET_TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin they run on that PostgreSQL instead of the one from npm.
 import {mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import path from 'node:path';

@@ -1,6 +1,7 @@
 import {asPipelineError} from '../failures.ts';
 import {asKafkaError, kafkaClient} from '../kafka/client.ts';
 import type {Log} from '../observe/log.ts';
+import {oneLine, oneLineSql} from '../observe/one-line.ts';
 import type {Settings} from '../settings/settings.ts';
 import {asTargetError, clickhouseClient} from '../sink/clickhouse.ts';
 import {clientConfig, withClient} from '../source/postgres.ts';
@@ -20,7 +21,7 @@ export async function preflight(settings: Settings, log: Log): Promise<number> {
       return [`✗ ${error.message}`, `    ${error.hint}`];
     });
     failed ||= lines.some(line => line.startsWith('✗'));
-    console.log(`${name}\n${lines.map(line => `  ${line}`).join('\n')}`);
+    console.log(`${name}\n${lines.map(line => `  ${oneLine(line)}`).join('\n')}`);
   }
   return failed ? 1 : 0;
 }
@@ -30,7 +31,7 @@ async function source(settings: Settings): Promise<string[]> {
   return [
     `✓ version ${(found.serverVersion / 10_000).toFixed(0)}, database ${found.database}`,
     ...found.captured.map(({schema}) => `✓ ${schema.name}, key (${schema.definition.key.join(', ')})`),
-    ...(found.createPublication ? [`· will run: ${found.createPublication}`] : []),
+    ...(found.createPublication ? [`· will run: ${oneLineSql(found.createPublication)}`] : []),
     ...problemLines(found.problems),
   ];
 }

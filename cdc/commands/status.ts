@@ -1,24 +1,36 @@
-import {readFreshness, readSlotReport} from '../observe/status.ts';
+import {oneLine} from '../observe/one-line.ts';
+import {readSchemaReport, readTriggersReport} from '../observe/schema-report.ts';
+import {freshnessLine, readFreshness, readSlotReport} from '../observe/status.ts';
 import {textTable} from '../observe/text-table.ts';
 import type {Settings} from '../settings/settings.ts';
 import {clickhouseClient} from '../sink/clickhouse.ts';
 
-/** Prints slot, tables and warnings. 1 where somebody should do something, otherwise 0. */
+/** Prints slot, tables, schema changes and what needs a person. 1 where somebody should do something, otherwise 0. */
 export async function status(settings: Settings): Promise<number> {
   const client = clickhouseClient(settings);
   try {
-    const [slot, tables] = await Promise.all([readSlotReport(settings), readFreshness(client, settings)]);
-    console.log(slot.line);
-    if (tables.length > 0) console.log(`\n${textTable(tables)}`);
-    const warnings = [
-      ...slot.warnings,
-      ...(tables.length === 0 ? ['ClickHouse has no tables of this pipeline yet'] : []),
+    const [slot, triggers, tables, schemas] = await Promise.all([
+      readSlotReport(settings),
+      readTriggersReport(settings),
+      readFreshness(client, settings),
+      readSchemaReport(client, settings),
+    ]);
+    console.log(`${slot.line}\n${triggers.line}`);
+    if (tables.length > 0)
+      console.log(`\n${textTable(tables.map(row => freshnessLine(row, schemas.notes)))}`);
+    if (schemas.changes.length > 0) console.log(`\n${textTable(schemas.changes)}`);
+    const attention = [
+      ...slot.warnings.map(what => ({what, todo: ''})),
+      ...triggers.attention,
+      ...(tables.length === 0 ? [{what: 'ClickHouse has no tables of this pipeline yet', todo: ''}] : []),
       ...tables
-        .filter(({state}) => state === 'late' || state === 'parked')
-        .map(({table_name, state, reason}) => `${table_name} is ${state}: ${reason}`),
+        .filter(({state}) => state === 'late')
+        .map(({table_name, reason}) => ({what: `${table_name} is late: ${reason}`, todo: ''})),
+      ...schemas.attention,
     ];
-    for (const warning of warnings) console.log(`\n! ${warning}`);
-    return warnings.length > 0 ? 1 : 0;
+    for (const {what, todo} of attention)
+      console.log(`\n! ${oneLine(what)}${todo ? `\n    ${oneLine(todo)}` : ''}`);
+    return attention.length > 0 ? 1 : 0;
   } finally {
     await client.close();
   }

@@ -8,7 +8,8 @@ async function traces({pg, query, settings}: World) {
   const prefix = settings.FRESHET_TOPIC_PREFIX;
   const {rows} = await pg.query(
     `SELECT (SELECT count(*)::int FROM pg_replication_slots WHERE slot_name LIKE $1 || '%') AS slots,
-       (SELECT count(*)::int FROM pg_publication) AS publications`,
+       (SELECT count(*)::int FROM pg_publication) AS publications, (SELECT count(*)::int FROM pg_event_trigger) AS triggers,
+       (SELECT count(*)::int FROM pg_namespace WHERE nspname = 'freshet') AS schemas`,
     [settings.FRESHET_SLOT],
   );
   const databases = await query("SELECT name FROM system.databases WHERE name IN ('{cdc}', '{an}')");
@@ -47,7 +48,15 @@ test('teardown drops what was said, and no more', async t => {
   const kafka = world.settings.FRESHET_TRANSPORT === 'kafka';
   const teardown = (...args: string[]) => freshet(t, world.environment, ['teardown', ...args]);
   await runOnce(t, world, 'UPDATE items SET v = 20 WHERE id = 2');
-  const all = {slots: 1, publications: 1, databases: 2, topics: kafka ? 2 : 0, groups: kafka ? 1 : 0};
+  const all = {
+    slots: 1,
+    publications: 1,
+    triggers: 3,
+    schemas: 1,
+    databases: 2,
+    topics: kafka ? 3 : 0,
+    groups: kafka ? 1 : 0,
+  };
   t.deepEqual(await traces(world), all);
 
   const asked = await teardown();
@@ -59,7 +68,7 @@ test('teardown drops what was said, and no more', async t => {
 
   const kept = await teardown('--keep-data');
   t.is(kept.code, 0, kept.stderr);
-  t.deepEqual(await traces(world), {...all, slots: 0, publications: 0});
+  t.deepEqual(await traces(world), {...all, slots: 0, publications: 0, triggers: 0, schemas: 0});
   t.deepEqual(await world.query('SELECT id, v FROM {an}.items ORDER BY id'), [
     {id: 1, v: 1},
     {id: 2, v: 20},
@@ -77,7 +86,15 @@ test('teardown drops what was said, and no more', async t => {
 
   const gone = await teardown('--yes');
   t.is(gone.code, 0, gone.stderr);
-  t.deepEqual(await traces(world), {slots: 0, publications: 0, databases: 0, topics: 0, groups: 0});
+  t.deepEqual(await traces(world), {
+    slots: 0,
+    publications: 0,
+    triggers: 0,
+    schemas: 0,
+    databases: 0,
+    topics: 0,
+    groups: 0,
+  });
   const twice = await teardown('--yes');
   t.is(twice.code, 0, twice.stderr);
 });

@@ -1,18 +1,20 @@
 import {z} from 'zod';
 import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
+import {asPipelineError} from '../failures.ts';
 import {kafkaClient} from '../kafka/client.ts';
-import {topicName, watermarkTopic} from '../kafka/topics.ts';
+import {deadLetterTopic, topicName, watermarkTopic} from '../kafka/topics.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {chName, clickhouseClient, command, rows} from '../sink/clickhouse.ts';
 import {Registry, type TableRow} from '../sink/registry.ts';
-import {clientConfig, withClient} from '../source/postgres.ts';
+import {asSourceError, clientConfig, withClient} from '../source/postgres.ts';
+import {removeTriggers, removeTriggersSql} from '../source/schema-messages.ts';
 import {dropSlot} from '../source/slot.ts';
 import {pgName, viewName} from '../source/table-schema.ts';
 
 /**
- * Drops the slot and the publication, so that PostgreSQL keeps nothing for this pipeline; with `keepData` no more
- * than that. Otherwise also topics, consumer group, target tables and views. 1 where `yes` is missing for that.
+ * Drops slot, publication and event triggers, so that PostgreSQL keeps nothing for this pipeline; with `keepData` no
+ * more than that. Otherwise also topics, consumer group, target tables and views. 1 where `yes` is missing for that.
  */
 export async function teardown(
   settings: Settings,
@@ -21,16 +23,23 @@ export async function teardown(
 ): Promise<number> {
   if (!keepData && !yes) {
     console.log(
-      `This drops slot ${settings.FRESHET_SLOT} and publication ${settings.FRESHET_PUBLICATION}, the topics ${settings.FRESHET_TOPIC_PREFIX}.*,\n` +
+      `This drops slot ${settings.FRESHET_SLOT}, publication ${settings.FRESHET_PUBLICATION}, the event triggers, the topics ${settings.FRESHET_TOPIC_PREFIX}.*,\n` +
         `database ${settings.FRESHET_CLICKHOUSE_DATABASE}, and the views made in ${settings.FRESHET_ANALYTICS_DATABASE}.\n` +
-        'Run it with --yes, or with --keep-data to drop the slot and the publication alone.',
+        'Run it with --yes, or with --keep-data to leave Kafka and ClickHouse as they are.',
     );
     return 1;
   }
   await withClient(clientConfig(settings), async client => {
     if (await dropSlot(client, settings.FRESHET_SLOT)) console.log(`dropped slot ${settings.FRESHET_SLOT}`);
-    await client.query(`DROP PUBLICATION IF EXISTS ${pgName(settings.FRESHET_PUBLICATION)}`);
-    console.log(`dropped publication ${settings.FRESHET_PUBLICATION}`);
+    const publication = settings.FRESHET_PUBLICATION;
+    const sql = `DROP PUBLICATION IF EXISTS ${pgName(publication)}`;
+    await ifPermitted(`publication ${publication}`, `${sql};`, async () => {
+      await client.query(sql).catch(error => Promise.reject(asSourceError(error)));
+      return true;
+    });
+    await ifPermitted('the event triggers', removeTriggersSql(settings), () =>
+      removeTriggers(client, settings),
+    );
   });
   if (keepData) return 0;
   const client = clickhouseClient(settings);
@@ -61,6 +70,16 @@ export async function teardown(
   return 0;
 }
 
+/** What another role made stays, with the SQL for it: it keeps no WAL, so the rest is dropped all the same. */
+async function ifPermitted(what: string, sql: string, drop: () => Promise<boolean>): Promise<void> {
+  try {
+    if (await drop()) console.log(`dropped ${what}`);
+  } catch (thrown) {
+    if (asPipelineError(thrown).code !== 'pg.permission') throw thrown;
+    console.log(`! ${what}: another role made it. To remove it as a superuser:\n${sql}`);
+  }
+}
+
 async function dropTopics(settings: Settings, log: Log, tables: readonly TableRow[]): Promise<void> {
   const prefix = settings.FRESHET_TOPIC_PREFIX;
   const admin = kafkaClient(settings, log).admin();
@@ -70,6 +89,7 @@ async function dropTopics(settings: Settings, log: Log, tables: readonly TableRo
     const topics = [
       ...tables.map(row => topicName(prefix, row.schema_name, row.table_name)),
       watermarkTopic(prefix),
+      deadLetterTopic(prefix),
     ].filter(topic => existing.has(topic));
     if (topics.length > 0) await admin.deleteTopics({topics});
     await admin.deleteGroups([settings.FRESHET_CONSUMER_GROUP]).catch(() => {}); // it may never have been made

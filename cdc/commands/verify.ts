@@ -1,19 +1,23 @@
+import {snapshotProgress} from '../observe/progress.ts';
 import {textTable} from '../observe/text-table.ts';
-import {exitCode, type TableVerdict, verify} from '../reconcile/verify.ts';
+import type {Pass} from '../reconcile/verdict.ts';
+import {exitCode, type TableVerdict, type VerifyProgress, verify} from '../reconcile/verify.ts';
 import type {Settings} from '../settings/settings.ts';
 import {clickhouseClient} from '../sink/clickhouse.ts';
 
-/** Prints a line a table and what differs. 0 equal, 1 different, 2 not settled. */
-export async function verifyTables(settings: Settings, timeoutMs: number): Promise<number> {
+/**
+ * Prints a line a table and what differs; on stderr how far it is. With `repair`, rows that differ are read again.
+ * 0 equal, in the end, 1 different, 2 not settled.
+ */
+export async function verifyTables(
+  settings: Settings,
+  {timeoutMs, repair}: {timeoutMs: number; repair: boolean},
+): Promise<number> {
   const client = clickhouseClient(settings);
   try {
-    const verdicts = await verify({client, settings, timeoutMs});
+    const verdicts = await verify({client, settings, timeoutMs, repair, onProgress: tellProgress()});
     console.log(verdictTable(verdicts));
-    for (const {table, differences, reason} of verdicts) {
-      if (reason !== '') console.log(`· ${table} has not settled: ${reason}`);
-      for (const {key, what, columns} of differences)
-        console.log(`✗ ${table} ${key}: ${what} ${columns.join(', ')}`);
-    }
+    for (const verdict of verdicts) for (const line of verdictLines(verdict)) console.log(line);
     return exitCode(verdicts);
   } finally {
     await client.close();
@@ -32,3 +36,71 @@ export const verdictTable = (verdicts: readonly TableVerdict[]): string =>
       seconds: seconds.toFixed(2),
     })),
   );
+
+/** What there is to say of a table beside its line. */
+export function verdictLines({
+  table,
+  passes,
+  found,
+  differences,
+  reason,
+  repair,
+}: Omit<TableVerdict, 'verdict'>): string[] {
+  const more = found - differences.length;
+  const aheadVersions = [...new Set(repair?.ahead.map(({version}) => `'${version}'`))].join(', ');
+  return [
+    ...(passes.postgres.rows > 0n
+      ? [`· ${table}: PostgreSQL ${speed(passes.postgres)}; ClickHouse ${speed(passes.clickhouse)}`]
+      : []),
+    ...(reason === '' ? [] : [`· ${table} has not settled: ${reason}`]),
+    ...(repair?.differences.map(difference => `↻ ${described(table, difference)}`) ?? []),
+    ...(repair
+      ? [
+          `${found === 0 && reason === '' ? '✓' : '✗'} ${table}: ${count(repair.keys)} keys read again at ${repair.position}, ${count(found)} still differ`,
+        ]
+      : []),
+    ...differences.map(({key, what, columns}) =>
+      `✗ ${table} ${key}: ${what} ${columns.join(', ')}`.trimEnd(),
+    ),
+    ...(more > 0 ? [`✗ ${table}: and ${count(more)} keys more`] : []),
+    ...(repair && repair.ahead.length > 0
+      ? [
+          `! ${table}: ClickHouse has ${count(repair.ahead.length)} rows with a version above all that PostgreSQL has written, first ${repair.ahead[0]!.key}. Somebody else wrote them, and nothing that streams or is repaired can win over them. Delete them, and repair again:`,
+          `    ALTER TABLE ${repair.target} DELETE WHERE _version IN (${aheadVersions})`,
+        ]
+      : []),
+  ];
+}
+
+const described = (table: string, {key, what, columns}: TableVerdict['differences'][number]): string =>
+  `${table} ${key}: ${what} ${columns.join(', ')}`.trimEnd();
+const count = (value: number | bigint): string => value.toLocaleString('en');
+
+function speed({rows, bytes, seconds}: Pass): string {
+  const time = Math.max(seconds, 0.001);
+  const mebibytes = Number(bytes) / (1 << 20);
+  return `${count(rows)} rows, ${mebibytes.toFixed(1)} MiB in ${seconds.toFixed(1)} s (${count(Math.round(Number(rows) / time))} rows/s, ${(mebibytes / time).toFixed(1)} MiB/s)`;
+}
+
+const EVERY_MS = 2_000;
+
+/** One line that is written over on a terminal, otherwise a line every two seconds. */
+export function tellProgress(terminal = process.stderr): (progress: VerifyProgress) => void {
+  const tell = (_: object, message: string): void => {
+    terminal.write(`${message}\n`);
+  };
+  const reading = snapshotProgress({debug: tell, info: tell, warn: tell, error: tell}, terminal);
+  let toldAt = Date.now();
+  return progress => {
+    if (progress.stage === 'reading') {
+      reading({...progress, table: `${progress.table} in ${progress.server}`});
+      return;
+    }
+    if (Date.now() - toldAt < EVERY_MS) return;
+    toldAt = Date.now();
+    const {table, level, pending, waiting, round} = progress;
+    const what = level === 'key' ? 'keys' : 'pieces of the table';
+    const line = `${table}: ${count(pending)} ${what} differ or change (round ${round}), ${count(waiting)} pieces wait`;
+    terminal.write(terminal.isTTY ? `\r\x1b[K${line}` : `${line}\n`);
+  };
+}

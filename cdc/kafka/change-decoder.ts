@@ -1,19 +1,25 @@
+import type {History} from '../continuity.ts';
 import {PipelineError, unreachable} from '../failures.ts';
 import {metrics} from '../observe/metrics.ts';
-import type {Lsn} from '../source/lsn.ts';
+import type {Landmark} from '../remembered.ts';
+import {type Lsn, rowVersion} from '../source/lsn.ts';
 import {type Message, PgoutputDecoder} from '../source/pgoutput.ts';
 import {RowEncoder} from '../source/row-encoder.ts';
+import {parseSchemaMessage} from '../source/schema-messages.ts';
+import type {TableSchema} from '../source/table-schema.ts';
+import type {SchemaAction, TableTracker} from '../source/table-tracker.ts';
 import type {CapturedTable} from '../source/tables.ts';
 import {Batch, EnvelopeWriter, type TransactionContext} from './envelope.ts';
 
 /** The end of a transaction: what was decoded before it is whole. */
-export interface Commit {
+export interface Commit extends Landmark {
   readonly endLsn: Lsn;
-  readonly commitMicros: bigint;
 }
 
 /** Decoded changes that are sent together, and the last commit among them. */
 export interface SealedBatch {
+  /** To be done before the batch is sent: its rows are as the tables are afterwards. */
+  readonly actions: readonly SchemaAction[];
   readonly batch: Batch;
   readonly commit: Commit | undefined;
   readonly transactions: number;
@@ -21,21 +27,52 @@ export interface SealedBatch {
   readonly newest: Readonly<Record<string, string>>;
 }
 
+/** A table's description, before and after. */
+const ACTION_BYTES = 8 << 10;
+
+/** What it takes in memory, roughly. */
+export const heldBy = ({actions, batch}: SealedBatch): number => batch.held + actions.length * ACTION_BYTES;
+
+/**
+ * Ordinals go by two, for the two halves of a change of key: so they do not depend on which tables are captured, and a
+ * replay under other circumstances counts the same.
+ */
+const STEP = 2;
+
+/** Behind a batch of the same size, for its last row. */
+const ROOM = 128 << 10;
+
+/** A table is not what it was, and nothing has told so: its row of `version` cannot be read. */
+export class UnannouncedChange extends PipelineError {
+  readonly relation: Relation;
+  readonly version: bigint;
+  constructor(relation: Relation, version: bigint, what: string) {
+    const table = `${relation.schema}.${relation.table}`;
+    super('pg.schema_changed', `${table} ${what}`, {table});
+    this.relation = relation;
+    this.version = version;
+  }
+}
+
+type Relation = Message & {tag: 'relation'};
+
 /**
  * Turns frames of the slot into batches of envelopes. Versions count the changes of the stream itself, so that a
  * replay gives each the version it had.
  */
 export class ChangeDecoder {
   readonly #decoder = new PgoutputDecoder();
-  readonly #tables: ReadonlyMap<number, CapturedTable>;
-  readonly #names: ReadonlySet<string>;
-  readonly #uncaptured = new Map<number, string>();
-  readonly #told = new Set<number>();
-  readonly #onUncaptured: (table: string) => void;
-  readonly #writers = new Map<number, EnvelopeWriter>();
+  readonly #tracker: TableTracker;
+  readonly #prefix: string;
+  readonly #relations = new Map<number, Relation>();
+  /** How the rows of a relation are written; made anew whenever a relation or a schema message comes. */
+  readonly #routes = new Map<number, EnvelopeWriter>();
+  readonly #rewritten = new Set<number>();
   readonly #origin: {prefix: string; database: string};
   readonly #epoch: number;
-  readonly #partitions: (table: string) => number;
+  readonly #history: History;
+  readonly #sealed: SealedBatch[] = [];
+  #actions: SchemaAction[] = [];
   #transaction: TransactionContext | undefined;
   #ordinal = 0;
   #batch = new Batch();
@@ -45,19 +82,18 @@ export class ChangeDecoder {
   #touched = new Set<string>();
 
   constructor(options: {
-    tables: readonly CapturedTable[];
+    tracker: TableTracker;
+    /** Of the logical messages that tell of schema changes. */
+    messagePrefix: string;
     origin: {prefix: string; database: string};
     epoch: number;
-    partitions: (table: string) => number;
-    /** A table of the publication that is not captured has changed. */
-    onUncaptured: (table: string) => void;
+    history: History;
   }) {
-    this.#names = new Set(options.tables.map(table => table.schema.name));
-    this.#onUncaptured = options.onUncaptured;
-    this.#tables = new Map(options.tables.map(table => [table.oid, table]));
+    this.#tracker = options.tracker;
+    this.#prefix = options.messagePrefix;
     this.#origin = options.origin;
     this.#epoch = options.epoch;
-    this.#partitions = options.partitions;
+    this.#history = options.history;
   }
 
   /** Between a transaction's begin and its commit? */
@@ -67,37 +103,54 @@ export class ChangeDecoder {
   get bytes(): number {
     return this.#batch.bytes.length;
   }
-  /** Is there anything to send, or a commit to report? */
+  /** What it holds in memory, roughly. */
+  get held(): number {
+    return this.#batch.held;
+  }
+  /** Is there anything to send, to do, or a commit to report? */
   get hasWork(): boolean {
-    return this.#batch.count > 0 || this.#commit !== undefined;
+    return this.#batch.count > 0 || this.#commit !== undefined || this.mustSeal;
+  }
+  /** Something is to be done between rows: what was decoded goes on its way now. */
+  get mustSeal(): boolean {
+    return this.#sealed.length > 0 || this.#actions.length > 0;
   }
 
-  /** Takes what was decoded so far. A transaction may span batches; the commit comes with the last of them. */
-  seal(): SealedBatch {
-    const sealed = {
+  /** Takes what was decoded so far, in order. A transaction may span batches; the commit comes with the last of them. */
+  seal(): SealedBatch[] {
+    this.#cut();
+    return this.#sealed.splice(0);
+  }
+
+  #cut(): void {
+    this.#sealed.push({
+      actions: this.#actions,
       batch: this.#batch,
       commit: this.#commit,
       transactions: this.#transactions,
       newest: this.#newest,
-    };
-    this.#batch = new Batch();
+    });
+    this.#actions = [];
+    // The next one is as large, while one large transaction comes in.
+    this.#batch = new Batch(this.#transaction ? this.#batch.bytes.length + ROOM : 0);
     this.#commit = undefined;
     this.#transactions = 0;
     this.#newest = {};
-    return sealed;
   }
 
-  /** Decodes one frame. Throws `pg.protocol`, or `pg.schema_changed` where a table is not what it was. */
+  /** Decodes one frame. Throws `pg.protocol`, `pg.other_history`, or an UnannouncedChange where a table is not what it was. */
   push(lsn: Lsn, frame: Buffer, start: number): void {
     const message = this.#decoder.decode(frame, start);
     switch (message.tag) {
       case 'begin':
+        this.#history.begins(message);
         this.#transaction = {...message, epoch: this.#epoch};
         this.#ordinal = 0;
+        this.#rewritten.clear();
         return;
       case 'commit': {
-        const {commitMicros} = this.#current();
-        this.#commit = {endLsn: message.endLsn, commitMicros};
+        const {commitLsn, commitMicros, xid} = this.#current();
+        this.#commit = {endLsn: message.endLsn, commitLsn, commitMicros, xid};
         this.#transactions += 1;
         for (const table of this.#touched) this.#newest[table] = commitMicros.toString();
         this.#touched.clear();
@@ -105,7 +158,8 @@ export class ChangeDecoder {
         return;
       }
       case 'relation':
-        this.#relation(message);
+        this.#relations.set(message.oid, message);
+        this.#routes.delete(message.oid);
         return;
       case 'insert':
       case 'update':
@@ -116,9 +170,18 @@ export class ChangeDecoder {
         for (const oid of message.oids) this.#truncate(oid, lsn);
         return;
       case 'message':
+        if (message.transactional && message.prefix === this.#prefix) this.#schemaMessage(message.content);
+        return;
       case 'origin':
       case 'type':
         return;
+      // PostgreSQL 18.4 tells of savepoints in a large transaction that was rolled back also whom it sent nothing of it.
+      case 'stream abort':
+        return;
+      case 'stream start':
+      case 'stream stop':
+      case 'stream commit':
+        throw new PipelineError('pg.protocol', `a ${message.tag} where no open transaction was asked for`);
       default:
         unreachable(message);
     }
@@ -129,87 +192,100 @@ export class ChangeDecoder {
     return this.#transaction;
   }
 
-  /** Checks that the table is as the catalog had it at the start, and learns in which order its values come. */
-  #relation(relation: Message & {tag: 'relation'}): void {
-    const name = `${relation.schema}.${relation.table}`;
-    const known = this.#tables.get(relation.oid);
-    const changed = (what: string): PipelineError =>
-      new PipelineError('pg.schema_changed', `${name} ${what}`, {table: name});
-    if (!known) {
-      // A partition is described beside its root; other tables may be in the publication and not be wanted here.
-      if (this.#names.has(name)) throw changed('was made anew under the same name');
-      this.#uncaptured.set(relation.oid, name);
-      return;
-    }
-    if (known.schema.name !== name) throw changed(`was ${known.schema.name} before`);
-    const {columns} = known.schema;
-    const extra = relation.columns.find(column => !columns.some(own => own.name === column.name));
-    if (extra) throw changed(`has a new column ${extra.name}`);
-    const slots = columns.map(own => {
-      const slot = relation.columns.findIndex(column => column.name === own.name);
-      const column = relation.columns[slot];
-      if (!column) throw changed(`has no column ${own.name} any more`);
-      if (column.typeOid !== own.typeOid) throw changed(`has another type in column ${own.name}`);
-      if (relation.identity !== 'f' && column.inIdentity !== own.inKey) throw changed('has another key');
-      return slot;
-    });
-    this.#writers.set(relation.oid, new EnvelopeWriter(new RowEncoder(known.schema, slots), this.#origin));
+  /** It has an ordinal like a row, so that its place among the rows of its transaction has a version. */
+  #schemaMessage(content: Buffer): void {
+    const {commitLsn} = this.#current();
+    const message = parseSchemaMessage(content);
+    this.#ordinal += STEP;
+    if (message.rewritten != null) this.#rewritten.add(message.rewritten);
+    const place = {version: this.#version(), commitLsn, rewritten: this.#rewritten};
+    const actions = this.#tracker.take(message, place);
+    this.#routes.clear();
+    if (actions.length === 0) return;
+    if (this.#batch.count > 0 || this.#commit) this.#cut();
+    this.#actions.push(...actions);
   }
 
-  #writer(oid: number): EnvelopeWriter {
-    const writer = this.#writers.get(oid);
-    if (!writer)
+  #version(): bigint {
+    return rowVersion(this.#epoch, this.#current().commitLsn, this.#ordinal);
+  }
+
+  /** How the change that comes next is written. */
+  #route(oid: number): EnvelopeWriter | undefined {
+    const known = this.#routes.get(oid);
+    if (known) return known;
+    const relation = this.#relations.get(oid);
+    if (!relation)
       throw new PipelineError('pg.protocol', `a change of relation ${oid}, which was not described`);
+    const version = this.#version();
+    const table = this.#tracker.at(oid, {version, commitLsn: this.#current().commitLsn});
+    const writer =
+      table &&
+      new EnvelopeWriter(new RowEncoder(table.schema, slotsOf(relation, table, version)), this.#origin);
+    // What is passed over for now may not be in the next transaction.
+    if (writer) this.#routes.set(oid, writer);
     return writer;
-  }
-
-  /** Is the change of a table that is not captured? Told once; it has its ordinal all the same. */
-  #passedOver(oid: number): boolean {
-    const name = this.#uncaptured.get(oid);
-    if (name === undefined) return false;
-    this.#ordinal += 1;
-    if (!this.#told.has(oid)) this.#onUncaptured(name);
-    this.#told.add(oid);
-    return true;
   }
 
   #change(message: Message & {tag: 'insert' | 'update' | 'delete'}, lsn: Lsn): void {
     const transaction = this.#current();
-    if (this.#passedOver(message.oid)) return;
-    const writer = this.#writer(message.oid);
+    this.#ordinal += STEP;
+    const writer = this.#route(message.oid);
+    if (!writer) return;
     const {name} = writer.rows.table;
-    const partitions = this.#partitions(name);
     this.#touched.add(name);
     metrics.changes.inc({table: name});
     const old = message.tag === 'insert' ? null : message.old;
     const whole = message.tag !== 'insert' && message.whole;
     const now = message.tag === 'delete' ? null : message.now;
+    for (const row of [now, whole ? old : null]) {
+      const column = row && writer.rows.unexpectedNull(row);
+      if (column) {
+        const what = `has NULL in column ${column}, which was NOT NULL before`;
+        throw new UnannouncedChange(this.#relations.get(message.oid)!, this.#version(), what);
+      }
+    }
     const moved = old !== null && now !== null && writer.rows.keyChanged(now, old);
     const base = {lsn, whole, moved: false};
     if (moved) {
       // As Debezium has it: the old key goes, the new one comes.
-      writer.write(
-        this.#batch,
-        {...base, op: 'd', old, now: null, ordinal: ++this.#ordinal},
-        transaction,
-        partitions,
-      );
+      writer.write(this.#batch, {...base, op: 'd', old, now: null, ordinal: this.#ordinal - 1}, transaction);
     }
     const op = message.tag === 'delete' ? 'd' : moved || message.tag === 'insert' ? 'c' : 'u';
-    writer.write(
-      this.#batch,
-      {...base, op, old, now, moved, ordinal: ++this.#ordinal},
-      transaction,
-      partitions,
-    );
+    writer.write(this.#batch, {...base, op, old, now, moved, ordinal: this.#ordinal}, transaction);
   }
 
   #truncate(oid: number, lsn: Lsn): void {
     const transaction = this.#current();
-    if (this.#passedOver(oid)) return;
-    const writer = this.#writer(oid);
+    this.#ordinal += STEP;
+    const writer = this.#route(oid);
+    if (!writer) return;
     const {name} = writer.rows.table;
     this.#touched.add(name);
-    writer.truncate(this.#batch, {ordinal: ++this.#ordinal, lsn}, transaction, this.#partitions(name));
+    writer.truncate(this.#batch, {ordinal: this.#ordinal, lsn}, transaction);
   }
+}
+
+/** Checks that the relation is as the table was described; gives the place of each column in its tuples. */
+function slotsOf(relation: Relation, {schema}: CapturedTable, version: bigint): number[] {
+  const difference = differenceFrom(relation, schema);
+  if (difference !== undefined) throw new UnannouncedChange(relation, version, difference);
+  return schema.columns.map(own => relation.columns.findIndex(column => column.name === own.name));
+}
+
+/** Are the relation's rows those of this definition? */
+export const describes = (relation: Relation, schema: TableSchema): boolean =>
+  differenceFrom(relation, schema) === undefined;
+
+function differenceFrom(relation: Relation, {name, columns}: TableSchema): string | undefined {
+  if (name !== `${relation.schema}.${relation.table}`) return `was ${name} before`;
+  const extra = relation.columns.find(column => !columns.some(own => own.name === column.name));
+  if (extra) return `has a new column ${extra.name}`;
+  for (const own of columns) {
+    const column = relation.columns.find(candidate => candidate.name === own.name);
+    if (!column) return `has no column ${own.name} any more`;
+    if (column.typeOid !== own.typeOid) return `has another type in column ${own.name}`;
+    if (relation.identity !== 'f' && column.inIdentity !== own.inKey) return 'has another key';
+  }
+  return undefined;
 }

@@ -3,14 +3,15 @@ import {type FailureCode, PipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
+import {onSoundConnections} from './connections.ts';
 
 /** The only place, with the two adapters beside it, that knows kafkajs. */
 export function kafkaClient(settings: Settings, log: Log): Kafka {
   const config: KafkaConfig = {
     clientId: `freshet-${settings.FRESHET_TOPIC_PREFIX}`,
     brokers: [...settings.FRESHET_KAFKA_BROKERS],
-    connectionTimeout: 10_000,
-    requestTimeout: 30_000,
+    connectionTimeout: Math.min(10_000, settings.FRESHET_SILENCE_MS / 2),
+    requestTimeout: settings.FRESHET_SILENCE_MS / 2,
     // Short: the pipeline's own supervisor waits longer, and says so.
     retry: {retries: 5, initialRetryTime: 100, maxRetryTime: 5_000},
     logLevel: kafkajs.logLevel.WARN,
@@ -23,7 +24,7 @@ export function kafkaClient(settings: Settings, log: Log): Kafka {
     const username = settings.FRESHET_KAFKA_SASL_USERNAME ?? '';
     config.sasl = {mechanism, username, password: settings.FRESHET_KAFKA_SASL_PASSWORD ?? ''} as SASLOptions;
   }
-  return new kafkajs.Kafka(config);
+  return onSoundConnections(config);
 }
 
 /** Kafka's protocol errors by name (kafkajs' `type`), then by kafkajs' own class names. */

@@ -3,11 +3,16 @@ import type {TableSchema} from '../source/table-schema.ts';
 import type {Ends, InMessage, OutMessage} from './message.ts';
 import type {Publisher, Receiver, Subscriber, Watermark} from './transport.ts';
 
+/** Messages that are handed over together: as objects they take more memory than as bytes. */
+const AT_A_TIME = 512;
+
 /**
  * The transport without Kafka: capture hands its messages to the sink of the same process, and they count as durable
  * when ClickHouse has them. The slot is the log; each table has one partition.
  */
 export class DirectTransport implements Publisher, Subscriber {
+  readonly rewind = undefined;
+  onTooLarge: Publisher['onTooLarge'];
   readonly #offsets = new Map<string, bigint>();
   readonly #visible = new Map<string, bigint>();
   #waiting: {ends: ReadonlyMap<string, bigint>; done: () => void; stopped: () => void}[] = [];
@@ -22,9 +27,21 @@ export class DirectTransport implements Publisher, Subscriber {
     });
   }
 
-  async missing(): Promise<string[]> {
-    return [];
+  readonly isLog = false;
+
+  async cluster(): Promise<string> {
+    return '';
   }
+
+  async lastPosition(): Promise<undefined> {
+    return undefined;
+  }
+
+  async lost(): Promise<Map<string, string>> {
+    return new Map();
+  }
+
+  async rememberEnds(): Promise<void> {}
 
   async prepare(_tables: readonly TableSchema[]): Promise<void> {}
 
@@ -37,9 +54,17 @@ export class DirectTransport implements Publisher, Subscriber {
     return {};
   }
 
-  async publish(messages: readonly OutMessage[]): Promise<Ends> {
+  async applied(): Promise<void> {}
+
+  async publish(messages: Iterable<OutMessage>): Promise<Ends> {
     const receiver = await this.#receiver.promise;
     const byTable = new Map<string, InMessage[]>();
+    const deliver = async (): Promise<void> => {
+      const lists = [...byTable];
+      byTable.clear();
+      for (const [table, list] of lists) await receiver.accept({table, partition: 0, messages: list});
+    };
+    let waiting = 0;
     const ends = new Map<string, bigint>();
     for (const {table, key, value, headers} of messages) {
       const offset = this.#offsets.get(table.name) ?? 0n;
@@ -54,8 +79,9 @@ export class DirectTransport implements Publisher, Subscriber {
       const list = byTable.get(table.name) ?? [];
       byTable.set(table.name, list);
       list.push({offset, key, value, headers: plain});
+      if (++waiting % AT_A_TIME === 0) await deliver();
     }
-    for (const [table, list] of byTable) await receiver.accept({table, partition: 0, messages: list});
+    await deliver();
     await this.#reached(ends);
     return Object.fromEntries([...ends].map(([table, end]) => [table, {0: end.toString()}]));
   }
@@ -91,11 +117,6 @@ export class DirectTransport implements Publisher, Subscriber {
 
   async elsewhere(): Promise<[]> {
     return [];
-  }
-
-  /** The slot is shared by all tables: one that is set aside would lose its changes, so everything stops. */
-  park(_table: string): boolean {
-    return false;
   }
 
   /** Publisher and subscriber share it, so either side's end ends both: what is not visible was not durable. */

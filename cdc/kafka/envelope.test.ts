@@ -16,16 +16,16 @@ const Envelope = z.object({
     connector: z.literal('postgresql'),
     name: z.string(),
     ts_ms: Position,
-    snapshot: z.literal('false'),
+    snapshot: z.enum(['true', 'false']),
     db: z.string(),
     sequence: z.string().transform(text => z.tuple([z.null(), z.string()]).parse(JSON.parse(text))),
     schema: z.string(),
     table: z.string(),
-    txId: Position,
+    txId: z.number().int().nonnegative(),
     lsn: Position,
     xmin: z.null(),
   }),
-  op: z.enum(['c', 'u', 'd', 't']),
+  op: z.enum(['c', 'u', 'd', 't', 'r']),
   ts_ms: Position,
   transaction: z.null(),
 });
@@ -166,4 +166,26 @@ test('a large value that was not sent again: whole under FULL, otherwise marked 
   const body = 'f'.repeat(5000);
   t.like(full, {op: 'u', before: {id: 1, n: 1, body}, after: {id: 1, n: 2, body}});
   t.like(plain, {op: 'u', before: null, after: {id: 1, n: 2, body: '__debezium_unavailable_value'}});
+});
+
+test('a snapshot through the topics lies there as r events, before what changed since', async t => {
+  const brokers = server('TEST_KAFKA_BROKERS');
+  if (!brokers) return skip(t, 'no Kafka');
+  const {pg, settings, caughtUp} = await startPipeline(
+    t,
+    "CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'one'), (2, NULL)",
+    {FRESHET_SNAPSHOT_VIA: 'kafka', FRESHET_TOPIC_PARTITIONS: '1'},
+  );
+  await caughtUp();
+  await pg.query("UPDATE a SET v = 'two' WHERE id = 2");
+  await caughtUp();
+  const events = await readEvents(brokers, topicName(settings.FRESHET_TOPIC_PREFIX, 'public', 'a'));
+  t.deepEqual(
+    events.map(({op, key, before, after, source}) => [op, key, before, after, source.snapshot]),
+    [
+      ['r', '{"id":1}', null, {id: 1, v: 'one'}, 'true'],
+      ['r', '{"id":2}', null, {id: 2, v: null}, 'true'],
+      ['u', '{"id":2}', null, {id: 2, v: 'two'}, 'false'],
+    ],
+  );
 });

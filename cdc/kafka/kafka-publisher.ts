@@ -1,16 +1,32 @@
+import {setTimeout as sleep} from 'node:timers/promises';
 import type {Admin, Kafka, Producer} from 'kafkajs';
 import {PipelineError} from '../failures.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
+import type {Remembered} from '../remembered.ts';
 import type {Settings} from '../settings/settings.ts';
+import type {Lsn} from '../source/lsn.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {asKafkaError} from './client.ts';
+import {lastWatermark} from './last-watermark.ts';
 import type {Ends, OutMessage} from './message.ts';
-import {prepareTopics, topicName, watermarkTopic} from './topics.ts';
+import {PartitionGrowth} from './partition-growth.ts';
+import {inRequests} from './requests.ts';
+import {TopicLedger} from './topic-ledger.ts';
+import {
+  deadLetterTopic,
+  endsOf,
+  prepareTopics,
+  type TopicLimits,
+  topicName,
+  watermarkTopic,
+} from './topics.ts';
 import type {Publisher, Watermark} from './transport.ts';
 
 const ALL_IN_SYNC = -1;
 const TIMEOUT_MS = 30_000;
+/** How often it is looked whether sinks have come so far: they commit as often. */
+const APPLIED_MS = 500;
 
 interface Outgoing {
   readonly table: string;
@@ -21,44 +37,84 @@ interface Outgoing {
 
 /** Sends with `acks=-1` through an idempotent producer, one request at a time, so that order holds in a partition. */
 export class KafkaPublisher implements Publisher {
+  onTooLarge: Publisher['onTooLarge'];
   readonly #kafka: Kafka;
   readonly #settings: Settings;
   readonly #log: Log;
-  readonly #partitions = new Map<string, number>();
+  readonly #ledger: TopicLedger;
+  readonly #growth: PartitionGrowth;
+  readonly #limits = new Map<string, TopicLimits>();
   readonly #topics = new Map<string, string>();
   #producer: Producer | undefined;
+  /** Stream and snapshots send by one producer, which takes one request at a time. */
+  #last: Promise<unknown> = Promise.resolve();
+  readonly isLog = true;
 
-  constructor(kafka: Kafka, settings: Settings, log: Log) {
+  constructor(kafka: Kafka, settings: Settings, log: Log, remembered: Remembered) {
     this.#kafka = kafka;
     this.#settings = settings;
     this.#log = log;
+    this.#ledger = new TopicLedger(remembered);
+    this.#growth = new PartitionGrowth(this.#ledger, {
+      kafka,
+      log,
+      group: settings.FRESHET_CONSUMER_GROUP,
+      topics: this.#topics,
+    });
   }
 
-  async missing(tables: readonly TableSchema[]): Promise<string[]> {
+  async cluster(): Promise<string> {
+    return this.#withAdmin(async admin => (await admin.describeCluster()).clusterId);
+  }
+
+  async lastPosition(): Promise<Lsn | undefined> {
+    return lastWatermark(this.#kafka, this.#settings, this.#log);
+  }
+
+  async lost(tables: readonly TableSchema[]): Promise<Map<string, string>> {
     return this.#withAdmin(async admin => {
       const existing = new Set(await admin.listTopics());
-      return tables.filter(table => !existing.has(this.#topic(table))).map(({name}) => name);
+      const lost = new Map<string, string>();
+      for (const table of tables) {
+        const topic = this.#topic(table);
+        const problem = existing.has(topic)
+          ? await this.#ledger.problem(topic, await endsOf(admin, topic))
+          : 'its topic is gone';
+        if (problem !== undefined) lost.set(table.name, problem);
+      }
+      return lost;
     });
   }
 
   async prepare(tables: readonly TableSchema[]): Promise<void> {
     await this.#withAdmin(async admin => {
       const topics = tables.map(table => ({table: table.name, topic: this.#topic(table)}));
-      const counts = await prepareTopics(
+      const limits = await prepareTopics(
         admin,
         this.#settings,
         [
           ...topics.map(({topic}) => ({topic, partitions: this.#settings.FRESHET_TOPIC_PARTITIONS})),
           {topic: watermarkTopic(this.#settings.FRESHET_TOPIC_PREFIX), partitions: 1},
+          {topic: deadLetterTopic(this.#settings.FRESHET_TOPIC_PREFIX), partitions: 1},
         ],
         this.#log,
       );
       for (const {table, topic} of topics) {
-        this.#partitions.set(table, counts.get(topic) ?? 1);
+        const found = limits.get(topic);
+        if (found) this.#limits.set(table, found);
         this.#topics.set(table, topic);
+        const ends = await endsOf(admin, topic);
+        if (!this.#ledger.isOpen(topic) || (await this.#ledger.problem(topic, ends)))
+          await this.#ledger.open(topic, ends);
       }
+      await this.#ledger.save();
       this.#producer ??= await this.#connect();
     });
+    this.#growth.start();
+  }
+
+  rememberEnds(): Promise<void> {
+    return this.#ledger.save();
   }
 
   async ends(): Promise<Ends> {
@@ -69,6 +125,21 @@ export class KafkaPublisher implements Publisher {
         ends[table] = Object.fromEntries(offsets.map(({partition, high}) => [partition, high]));
       }
       return ends;
+    });
+  }
+
+  /** By what the sinks have committed, which they do when it is visible. */
+  async applied(table: TableSchema, signal: AbortSignal): Promise<void> {
+    const topic = this.#topic(table);
+    const groupId = this.#settings.FRESHET_CONSUMER_GROUP;
+    await this.#withAdmin(async admin => {
+      const ends = await admin.fetchTopicOffsets(topic);
+      while (!signal.aborted) {
+        const committed = (await admin.fetchOffsets({groupId, topics: [topic]}))[0]?.partitions ?? [];
+        const next = new Map(committed.map(({partition, offset}) => [partition, BigInt(offset)]));
+        if (ends.every(({partition, high}) => (next.get(partition) ?? 0n) >= BigInt(high))) return;
+        await sleep(APPLIED_MS, undefined, {signal}).catch(() => {});
+      }
     });
   }
 
@@ -97,12 +168,42 @@ export class KafkaPublisher implements Publisher {
   }
 
   partitions(table: string): number {
-    const count = this.#partitions.get(table);
-    if (count === undefined) throw new PipelineError('internal', `${table} has no topic yet`, {table});
-    return count;
+    return this.#ledger.partitions(this.#topics.get(table) ?? '') ?? this.#limit(table).partitions;
   }
 
-  async publish(messages: readonly OutMessage[]): Promise<Ends> {
+  #limit(table: string): TopicLimits {
+    const limits = this.#limits.get(table);
+    if (!limits) throw new PipelineError('internal', `${table} has no topic yet`, {table});
+    return limits;
+  }
+
+  async publish(messages: Iterable<OutMessage>): Promise<Ends> {
+    const ends: Record<string, Record<number, string>> = {};
+    const refused: {message: OutMessage; error: PipelineError}[] = [];
+    const settle = async (): Promise<void> => {
+      for (const {message, error} of refused.splice(0)) {
+        if (!this.onTooLarge) throw error;
+        await this.onTooLarge(message, error);
+      }
+    };
+    const limitOf = ({table}: OutMessage): number => this.#limit(table.name).maxBytes;
+    for (const request of inRequests(messages, limitOf, (message, error) => refused.push({message, error}))) {
+      await settle();
+      for (const [table, partition, end] of await this.#request(request)) {
+        ends[table] = {...ends[table], [partition]: end};
+      }
+    }
+    await settle();
+    if (await this.#growth.took()) {
+      // The old one does not know the new partitions.
+      await this.#producer?.disconnect().catch(() => {});
+      this.#producer = await this.#connect();
+    }
+    return ends;
+  }
+
+  /** Sends in one request; gives the offset behind the last message of each partition. */
+  async #request(messages: readonly OutMessage[]): Promise<(readonly [string, number, string])[]> {
     const byTopic = new Map<string, Outgoing>();
     for (const message of messages) {
       const topic = this.#topic(message.table);
@@ -115,19 +216,17 @@ export class KafkaPublisher implements Publisher {
       entry.messages.push(message);
       entry.count.set(message.partition, (entry.count.get(message.partition) ?? 0) + 1);
     }
-    const ends: Record<string, Record<number, string>> = {};
     failpoint('kafka.before_send');
     const sent = await this.#send([...byTopic].map(([topic, entry]) => ({topic, messages: entry.messages})));
     failpoint('kafka.after_send');
-    for (const {topicName: topic, partition, baseOffset} of sent) {
+    return sent.flatMap(({topicName: topic, partition, baseOffset}) => {
       const entry = byTopic.get(topic);
-      if (!entry || baseOffset === undefined) continue;
-      ends[entry.table] = {
-        ...ends[entry.table],
-        [partition]: (BigInt(baseOffset) + BigInt(entry.count.get(partition) ?? 0)).toString(),
-      };
-    }
-    return ends;
+      if (!entry || baseOffset === undefined) return [];
+      const from = BigInt(baseOffset);
+      const end = from + BigInt(entry.count.get(partition) ?? 0);
+      if (from >= 0n) this.#ledger.wrote(topic, entry.table, partition, {from, to: end});
+      return [[entry.table, partition, end.toString()]];
+    });
   }
 
   async watermark(watermark: Watermark): Promise<void> {
@@ -143,9 +242,13 @@ export class KafkaPublisher implements Publisher {
   async #send(
     topicMessages: {topic: string; messages: Pick<OutMessage, 'partition' | 'key' | 'value' | 'headers'>[]}[],
   ) {
-    if (!this.#producer) throw new PipelineError('internal', 'the publisher was not prepared');
+    this.#growth.check();
+    const producer = this.#producer;
+    if (!producer) throw new PipelineError('internal', 'the publisher was not prepared');
     try {
-      const sending = this.#producer.sendBatch({topicMessages, acks: ALL_IN_SYNC, timeout: TIMEOUT_MS});
+      const send = () => producer.sendBatch({topicMessages, acks: ALL_IN_SYNC, timeout: TIMEOUT_MS});
+      const sending = this.#last.then(send, send);
+      this.#last = sending.catch(() => {});
       failpoint('kafka.in_send');
       return await sending;
     } catch (error) {
@@ -158,6 +261,7 @@ export class KafkaPublisher implements Publisher {
   }
 
   async close(): Promise<void> {
+    this.#growth.stop();
     await this.#producer?.disconnect().catch(() => {});
     this.#producer = undefined;
   }

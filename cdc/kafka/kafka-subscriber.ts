@@ -1,25 +1,31 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import type {Admin, Consumer, EachBatchPayload, Kafka, KafkaMessage} from 'kafkajs';
-import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {asKafkaError} from './client.ts';
-import type {InMessage} from './message.ts';
-import {topicName, watermarkTopic} from './topics.ts';
-import type {Receiver, Subscriber, Watermark} from './transport.ts';
+import type {Ends, InMessage} from './message.ts';
+import {endsOf, topicName, watermarkTopic} from './topics.ts';
+import type {Receiver, Rewind, Subscriber} from './transport.ts';
+import {WatermarkMessage} from './watermark-message.ts';
 
 const COMMIT_EVERY_MS = 500;
+/**
+ * kafkajs beats by the wall clock: set back by an hour, it lets the group forget this member for an hour. Whom the
+ * group has refused for so many sessions joins anew.
+ */
+const REFUSED_SESSIONS = 2;
 /** The consumer also beats while it waits for room, so no insert is too long for the session. */
 const BEATS_A_SESSION = 5;
 
-const WatermarkMessage = z.object({
-  position: z.string(),
-  micros: z.string(),
-  newest: z.record(z.string(), z.string()),
-  ends: z.record(z.string(), z.record(z.coerce.number(), z.string())),
-}) satisfies z.ZodType<Watermark>;
+/** Decoded messages take several times as much memory. */
+const LARGEST_FETCH = 4 << 20;
+/** So soon it is noticed that a topic has more partitions. */
+const METADATA_MS = 10_000;
+
+/** Asks capture to read a table again; resolves when that will be done, whatever fails from then on. */
+export type ReadAgain = (table: string, reason: string) => Promise<void>;
 
 /** A sink's membership in the consumer group. Offsets are committed when the rows are visible, and never reset. */
 export class KafkaSubscriber implements Subscriber {
@@ -30,9 +36,18 @@ export class KafkaSubscriber implements Subscriber {
   readonly #topicOf = new Map<string, string>();
   readonly #watermarkTopic: string;
   readonly #admin: Admin;
-  /** 'topic/partition' → the offset that must come next. */
+  /** 'topic/partition' of those that are ours → the offset that must come next. */
   readonly #expected = new Map<string, bigint>();
+  /** Of the same → where the group stood when they became ours. */
+  readonly #base = new Map<string, bigint>();
+  readonly #readAgain: ReadAgain;
+  /** Resolves when it is known where the partitions of the last assignment begin. */
+  #assigned: Promise<void> = Promise.resolve();
+  /** Watermarks before the next one are lost, or were told to another member: what they said of the ends is not known. */
+  #unseen = true;
   readonly #toCommit = new Map<string, {topic: string; partition: number; offset: string}>();
+  /** When the group last took offsets (performance.now). */
+  #committedAt = performance.now();
   #consumer: Consumer | undefined;
 
   constructor(
@@ -40,7 +55,9 @@ export class KafkaSubscriber implements Subscriber {
     settings: Settings,
     log: Log,
     tables: readonly {schema: string; table: string; name: string}[],
+    readAgain: ReadAgain,
   ) {
+    this.#readAgain = readAgain;
     this.#kafka = kafka;
     this.#settings = settings;
     this.#log = log;
@@ -55,25 +72,29 @@ export class KafkaSubscriber implements Subscriber {
 
   async run(receiver: Receiver, signal: AbortSignal): Promise<void> {
     const watermarks = this.#watermarkTopic;
-    const {FRESHET_CONSUMER_GROUP, FRESHET_KAFKA_SESSION_MS} = this.#settings;
+    const {FRESHET_CONSUMER_GROUP, FRESHET_KAFKA_SESSION_MS, FRESHET_BUFFER_BYTES} = this.#settings;
+    const fetchBytes = Math.min(LARGEST_FETCH, FRESHET_BUFFER_BYTES / 4);
     const consumer = this.#kafka.consumer({
       groupId: FRESHET_CONSUMER_GROUP,
       sessionTimeout: FRESHET_KAFKA_SESSION_MS,
       rebalanceTimeout: FRESHET_KAFKA_SESSION_MS * 2,
       heartbeatInterval: FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION,
       maxWaitTimeInMs: 100,
-      // One message above these limits is still delivered whole.
-      maxBytesPerPartition: 4 << 20,
-      maxBytes: 16 << 20,
+      // What lies with kafkajs is in no budget: a fetch from each broker. One message above is still delivered whole.
+      maxBytesPerPartition: fetchBytes / 4,
+      maxBytes: fetchBytes,
       allowAutoTopicCreation: false,
+      metadataMaxAge: METADATA_MS,
       // A crash is for the supervisor: it starts the stage again, with its own backoff.
       retry: {retries: 3, restartOnFailure: () => Promise.resolve(false)},
     });
     this.#consumer = consumer;
     const crashed = Promise.withResolvers<never>();
     consumer.on(consumer.events.CRASH, ({payload}) => crashed.reject(asKafkaError(payload.error)));
-    // What a partition's next offset is may have changed while another member had it.
-    consumer.on(consumer.events.GROUP_JOIN, () => this.#expected.clear());
+    consumer.on(consumer.events.GROUP_JOIN, ({payload}) => {
+      this.#assigned = this.#takeOver(payload.memberAssignment);
+      this.#assigned.catch(error => crashed.reject(error));
+    });
     const stopped = new Promise<void>(resolve => {
       if (signal.aborted) resolve();
       signal.addEventListener('abort', () => resolve(), {once: true});
@@ -81,7 +102,6 @@ export class KafkaSubscriber implements Subscriber {
     const topics = [...this.#tableOf.keys(), watermarks];
     try {
       await this.#admin.connect();
-      await this.#checkNothingLost(topics);
       await consumer.connect();
       await consumer.subscribe({topics, fromBeginning: true});
       await consumer.run({
@@ -91,7 +111,7 @@ export class KafkaSubscriber implements Subscriber {
         eachBatch: async payload => {
           if (signal.aborted) return;
           try {
-            if (payload.batch.topic === watermarks) this.#watermarks(payload, receiver);
+            if (payload.batch.topic === watermarks) await this.#watermarks(payload, receiver);
             else await this.#batch(payload, receiver);
           } catch (error) {
             crashed.reject(error);
@@ -105,56 +125,100 @@ export class KafkaSubscriber implements Subscriber {
     }
   }
 
-  async #batch(
-    {batch, heartbeat, resolveOffset, isStale, isRunning}: EachBatchPayload,
-    receiver: Receiver,
-  ): Promise<void> {
-    const table = this.#tableOf.get(batch.topic);
-    if (!table || !isRunning() || isStale() || batch.messages.length === 0) return;
-    this.#checkContiguous(batch.topic, batch.partition, batch.messages);
-    let accepted = false;
-    const accepting = receiver
-      .accept({table, partition: batch.partition, messages: batch.messages.map(inMessage)})
-      .finally(() => {
-        accepted = true;
-      });
-    accepting.catch(() => {}); // awaited below
-    while (!accepted) {
-      await Promise.race([accepting, sleep(this.#settings.FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION)]);
+  async #batch(payload: EachBatchPayload, receiver: Receiver): Promise<void> {
+    const {batch, heartbeat, resolveOffset} = payload;
+    let done = false;
+    const taking = this.#take(payload, receiver).finally(() => {
+      done = true;
+    });
+    taking.catch(() => {}); // awaited below
+    while (!done) {
+      await Promise.race([taking, sleep(this.#settings.FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION)]);
       await heartbeat();
     }
-    await accepting;
-    resolveOffset(batch.lastOffset());
+    // Behind a seek it would go on where this batch ended.
+    if ((await taking) && !payload.isStale()) resolveOffset(batch.lastOffset());
   }
 
-  /** Offsets of a topic that is not compacted have no gaps: one means that messages went before they were read. */
-  #checkContiguous(topic: string, partition: number, messages: readonly KafkaMessage[]): void {
+  /** False where the batch is not for us any more. */
+  async #take({batch, isStale, isRunning}: EachBatchPayload, receiver: Receiver): Promise<boolean> {
+    await this.#assigned;
+    const table = this.#tableOf.get(batch.topic);
+    if (!table || !isRunning() || isStale() || batch.messages.length === 0) return false;
+    const {topic, partition, messages} = batch;
     const place = `${topic}/${partition}`;
     const first = BigInt(messages[0]!.offset);
-    const expected = this.#expected.get(place);
-    if (expected !== undefined && first > expected) {
-      throw new PipelineError(
-        'kafka.offsets_lost',
-        `${place} goes on at ${first}, where ${expected} was due`,
-      );
+    const due = this.#expected.get(place);
+    if (due !== undefined && first !== due) {
+      throw await this.#lost(topic, [
+        {partition, offset: first, text: `${place} goes on at ${first}, where ${due} was due`},
+      ]);
     }
     this.#expected.set(place, BigInt(messages.at(-1)!.offset) + 1n);
+    await receiver.accept({table, partition, messages: messages.map(inMessage)});
+    return true;
   }
 
-  /** A group that stands before the first message kept would be moved on silently: refuse instead. */
-  async #checkNothingLost(topics: readonly string[]): Promise<void> {
-    const committed = await this.#committed(topics);
-    for (const topic of topics) {
-      for (const {partition, low, high} of await this.#admin.fetchTopicOffsets(topic)) {
-        const next = committed.get(`${topic}/${partition}`) ?? 0n;
-        if (next < BigInt(low) || next > BigInt(high)) {
-          throw new PipelineError(
-            'kafka.offsets_lost',
-            `${topic}/${partition} holds ${low} to ${high}, but the group goes on at ${next}`,
-          );
+  /**
+   * Where the group stands in the partitions that are ours now. What is not in the log any more is lost: kafkajs would
+   * move on without a word (and says so by a negative offset, where it was faster).
+   */
+  async #takeOver(assignment: Readonly<Record<string, readonly number[]>>): Promise<void> {
+    for (const own of [this.#expected, this.#base, this.#toCommit]) own.clear();
+    this.#unseen = true;
+    const committed = await this.#committed(Object.keys(assignment));
+    for (const [topic, partitions] of Object.entries(assignment)) {
+      const kept = await this.#admin.fetchTopicOffsets(topic);
+      const lost: {partition: number; offset: bigint; text: string}[] = [];
+      for (const {partition, low: first, high: end} of kept.filter(one =>
+        partitions.includes(one.partition),
+      )) {
+        const [low, high] = [BigInt(first), BigInt(end)];
+        const place = `${topic}/${partition}`;
+        const next = committed.get(place);
+        const begin = next ?? low;
+        // Without an offset it begins with the first message there ever was, or that is not there any more.
+        if (next === undefined ? low > 0n : next < low || next > high) {
+          const stands = next === undefined || next < 0n ? 'has no offset' : `stands at ${next}`;
+          lost.push({
+            partition,
+            offset: low,
+            text: `${place} holds ${low} to ${high}, and the group ${stands}`,
+          });
+          continue;
+        }
+        if (next === undefined && high > low) this.#log.info({place}, `${place} is read from its beginning`);
+        this.#expected.set(place, begin);
+        this.#base.set(place, begin);
+        // A group that stands somewhere can be told from one that was lost, and capture sees that the partition is taken.
+        if (next === undefined) {
+          const key = topic === this.#watermarkTopic ? topic : place;
+          this.#toCommit.set(key, {topic, partition, offset: begin.toString()});
         }
       }
+      if (lost.length > 0 && topic !== this.#watermarkTopic) throw await this.#lost(topic, lost);
     }
+  }
+
+  /**
+   * Messages of a table are gone. It is read again, and only then does the group go on behind the gap: never without a
+   * word. The sink begins anew, so that nothing of before is committed in the topic as it is now.
+   */
+  async #lost(
+    topic: string,
+    lost: readonly {partition: number; offset: bigint; text: string}[],
+  ): Promise<PipelineError> {
+    const table = this.#tableOf.get(topic) ?? topic;
+    const text = lost.map(one => one.text).join('; ');
+    await this.#readAgain(table, `messages were lost: ${text}`);
+    for (const {partition} of lost) {
+      this.#base.delete(`${topic}/${partition}`);
+      this.#toCommit.delete(`${topic}/${partition}`);
+    }
+    const offsets = lost.map(({partition, offset}) => ({topic, partition, offset: offset.toString()}));
+    await this.#consumer?.commitOffsets(offsets);
+    const on = lost.map(({partition, offset}) => `${partition} at ${offset}`).join(', ');
+    return new PipelineError('kafka.offsets_lost', `${text}; it goes on in partition ${on}`, {table});
   }
 
   async #committed(topics: readonly string[]): Promise<Map<string, bigint>> {
@@ -171,20 +235,39 @@ export class KafkaSubscriber implements Subscriber {
     );
   }
 
-  #watermarks({batch, resolveOffset}: EachBatchPayload, receiver: Receiver): void {
+  async #watermarks({batch, resolveOffset}: EachBatchPayload, receiver: Receiver): Promise<void> {
+    await this.#assigned;
+    const place = `${batch.topic}/${batch.partition}`;
     for (const {value, offset} of batch.messages) {
+      if (BigInt(offset) !== (this.#expected.get(place) ?? BigInt(offset))) this.#unseen = true;
+      this.#expected.set(place, BigInt(offset) + 1n);
       if (value === null) continue;
-      receiver.watermark(WatermarkMessage.parse(JSON.parse(value.toString('utf8'))));
-      const place = {topic: batch.topic, partition: 0, offset: (BigInt(offset) + 1n).toString()};
+      const watermark = WatermarkMessage.parse(JSON.parse(value.toString('utf8')));
+      // What was not seen said of the ends: no more than what is in the topics by now.
+      const ends = this.#unseen ? await this.#ends() : watermark.ends;
+      this.#unseen = false;
+      receiver.watermark({...watermark, ends});
       // Read again after a restart: the last one must be known even where nothing new comes.
-      this.#toCommit.set(batch.topic, {...place, offset});
+      this.#toCommit.set(batch.topic, {topic: batch.topic, partition: 0, offset});
     }
     resolveOffset(batch.lastOffset());
   }
 
+  async #ends(): Promise<Ends> {
+    const ends: Record<string, Record<number, string>> = {};
+    for (const [topic, table] of this.#tableOf)
+      ends[table] = Object.fromEntries(
+        (await endsOf(this.#admin, topic)).map((end, i) => [i, end.toString()]),
+      );
+    return ends;
+  }
+
   visible(table: string, partition: number, next: bigint): void {
     const topic = this.#topicOf.get(table);
-    if (topic) this.#toCommit.set(`${topic}/${partition}`, {topic, partition, offset: next.toString()});
+    const place = `${topic}/${partition}`;
+    // What another member has by now, or had before us, is for it to commit: the group never goes backwards.
+    if (topic && next > (this.#base.get(place) ?? next))
+      this.#toCommit.set(place, {topic, partition, offset: next.toString()});
   }
 
   async elsewhere(tables: readonly string[]): Promise<(readonly [string, number, bigint])[]> {
@@ -199,33 +282,57 @@ export class KafkaSubscriber implements Subscriber {
     while (!signal.aborted) {
       await sleep(COMMIT_EVERY_MS, undefined, {signal}).catch(() => {});
       await this.#commit();
+      if (
+        performance.now() - this.#committedAt >
+        this.#settings.FRESHET_KAFKA_SESSION_MS * REFUSED_SESSIONS
+      ) {
+        throw new PipelineError(
+          'kafka.unavailable',
+          'the group takes no offsets of this sink: it joins anew',
+        );
+      }
     }
   }
 
   /** A commit that the group refuses (it is rebalancing) is no loss: the next owner applies those rows again. */
   async #commit(): Promise<void> {
     const offsets = [...this.#toCommit.values()];
-    if (offsets.length === 0) return;
+    if (offsets.length === 0) {
+      this.#committedAt = performance.now();
+      return;
+    }
     this.#toCommit.clear();
     failpoint('sink.before_commit');
     try {
       await this.#consumer?.commitOffsets(offsets);
+      this.#committedAt = performance.now();
       failpoint('sink.after_commit');
     } catch (error) {
       this.#log.debug({error: String(error)}, 'offsets were not committed');
       for (const offset of offsets) {
         const place =
           offset.topic === this.#watermarkTopic ? offset.topic : `${offset.topic}/${offset.partition}`;
-        if (!this.#toCommit.has(place)) this.#toCommit.set(place, offset);
+        const ours = this.#base.has(`${offset.topic}/${offset.partition}`);
+        if (ours && !this.#toCommit.has(place)) this.#toCommit.set(place, offset);
       }
     }
   }
 
-  park(table: string): boolean {
-    const topic = this.#topicOf.get(table);
-    if (topic) this.#consumer?.pause([{topic}]);
-    return true;
-  }
+  readonly rewind: Rewind = {
+    park: table => {
+      const topic = this.#topicOf.get(table);
+      if (topic) this.#consumer?.pause([{topic}]);
+    },
+    again: (table, from) => {
+      const topic = this.#topicOf.get(table);
+      if (!topic) return;
+      for (const [partition, offset] of from) {
+        this.#expected.delete(`${topic}/${partition}`);
+        this.#consumer?.seek({topic, partition, offset: offset.toString()});
+      }
+      this.#consumer?.resume([{topic}]);
+    },
+  };
 
   /** To be called when what was accepted is visible: commits, and leaves the group. */
   async close(): Promise<void> {

@@ -1,3 +1,5 @@
+import {createHash} from 'node:crypto';
+import {setTimeout as sleep} from 'node:timers/promises';
 import type {Admin} from 'kafkajs';
 import {PipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
@@ -6,17 +8,14 @@ import {asKafkaError} from './client.ts';
 
 /** Kafka allows these 249 bytes at most; other bytes of a name are written as `_xHH`, so that no two names merge. */
 const LONGEST = 249;
+const HASH_DIGITS = 32;
 
-/** `<prefix>.<schema>.<table>`. Throws `pg.preflight` where the name is too long for a topic. */
+/** `<prefix>.<schema>.<table>`. A name too long for that ends in `_xz` and a hash, which no other name has. */
 export function topicName(prefix: string, schema: string, table: string): string {
   const topic = `${prefix}.${safe(schema)}.${safe(table)}`;
-  if (topic.length > LONGEST) {
-    throw new PipelineError(
-      'pg.preflight',
-      `the topic of ${schema}.${table} would have ${topic.length} characters`,
-    );
-  }
-  return topic;
+  if (topic.length <= LONGEST) return topic;
+  const hash = createHash('sha256').update(topic).digest('hex').slice(0, HASH_DIGITS);
+  return `${topic.slice(0, LONGEST - HASH_DIGITS - 3)}_xz${hash}`;
 }
 
 const safe = (name: string): string =>
@@ -29,22 +28,36 @@ const safe = (name: string): string =>
     .join('');
 
 export const watermarkTopic = (prefix: string): string => `${prefix}.watermarks`;
+export const deadLetterTopic = (prefix: string): string => `${prefix}.dead-letter`;
+
+/** A dead letter has to wait for a person: it is kept so many times longer than other messages. */
+const PATIENCE = 10;
+/** A dead letter is its message with more headers. */
+const MORE_HEADERS = 64 << 10;
+
+export interface TopicLimits {
+  readonly partitions: number;
+  /** What the messages of one partition may have together in one request (`max.message.bytes`). */
+  readonly maxBytes: number;
+}
 
 /**
  * Creates the topics that are missing, and checks that an acknowledged message cannot be lost by one broker's loss
- * where the topic has replicas. Gives the number of partitions of each.
+ * where the topic has replicas. Gives what each of them takes.
  */
 export async function prepareTopics(
   admin: Admin,
   settings: Settings,
   wanted: readonly {topic: string; partitions: number}[],
   log: Log,
-): Promise<Map<string, number>> {
+): Promise<Map<string, TopicLimits>> {
   try {
     const existing = new Set(await admin.listTopics());
     const missing = wanted.filter(({topic}) => !existing.has(topic));
     if (missing.length > 0) {
       const replicas = settings.FRESHET_TOPIC_REPLICATION;
+      const retentionMs = settings.FRESHET_TOPIC_RETENTION_HOURS * 3_600_000;
+      const dead = deadLetterTopic(settings.FRESHET_TOPIC_PREFIX);
       await admin.createTopics({
         waitForLeaders: true,
         topics: missing.map(({topic, partitions}) => ({
@@ -53,31 +66,78 @@ export async function prepareTopics(
           replicationFactor: replicas,
           configEntries: [
             {name: 'cleanup.policy', value: 'delete'},
-            {name: 'retention.ms', value: String(settings.FRESHET_TOPIC_RETENTION_HOURS * 3_600_000)},
-            {name: 'max.message.bytes', value: String(settings.FRESHET_MESSAGE_MAX_BYTES)},
-            {name: 'min.insync.replicas', value: String(Math.min(2, replicas))},
+            {name: 'retention.ms', value: String(retentionMs * (topic === dead ? PATIENCE : 1))},
+            {
+              name: MAX_BYTES,
+              value: String(settings.FRESHET_MESSAGE_MAX_BYTES + (topic === dead ? MORE_HEADERS : 0)),
+            },
+            {name: MIN_ISR, value: String(Math.min(2, replicas))},
           ],
         })),
       });
       log.info({topics: missing.length}, 'created topics');
     }
     const {topics} = await admin.fetchTopicMetadata({topics: wanted.map(({topic}) => topic)});
-    for (const {name, partitions} of topics) {
-      if ((partitions[0]?.replicas.length ?? 1) > 1 && (await minIsr(admin, name)) < 2) {
-        throw new PipelineError('kafka.min_isr', `${name} has replicas, but min.insync.replicas is 1`);
-      }
+    const configs = await readConfigs(
+      admin,
+      topics.map(({name}) => name),
+    );
+    const fewer = topics.filter(
+      ({name, partitions}) => partitions.length < (wanted.find(({topic}) => topic === name)?.partitions ?? 0),
+    );
+    if (fewer.length > 0) {
+      log.info(
+        {topics: fewer.map(({name, partitions}) => `${name}: ${partitions.length}`)},
+        `topics have fewer partitions than FRESHET_TOPIC_PARTITIONS (${settings.FRESHET_TOPIC_PARTITIONS}), and are used as they are; partitions that are added are taken up while this runs`,
+      );
     }
-    return new Map(topics.map(({name, partitions}) => [name, partitions.length]));
+    const limits = new Map<string, TopicLimits>();
+    for (const {name, partitions} of topics) {
+      const config = configs.get(name);
+      if ((partitions[0]?.replicas.length ?? 1) > 1 && Number(config?.get(MIN_ISR) ?? 1) < 2) {
+        throw new PipelineError('kafka.min_isr', `${name} has replicas, but ${MIN_ISR} is 1`);
+      }
+      const maxBytes = Number(config?.get(MAX_BYTES) ?? settings.FRESHET_MESSAGE_MAX_BYTES);
+      limits.set(name, {partitions: partitions.length, maxBytes});
+    }
+    return limits;
   } catch (error) {
     throw asKafkaError(error);
   }
 }
 
-async function minIsr(admin: Admin, topic: string): Promise<number> {
+/** Offset behind the last message of each partition. */
+export async function endsOf(admin: Admin, topic: string): Promise<bigint[]> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const ends: bigint[] = [];
+      for (const {partition, high} of await admin.fetchTopicOffsets(topic)) ends[partition] = BigInt(high);
+      return ends;
+    } catch (error) {
+      // The leaders of a topic that was made a moment ago do not know it yet, and kafkajs does not ask again.
+      if (!(error as {retriable?: boolean}).retriable || attempt === 20) throw error;
+      await sleep(100);
+    }
+  }
+}
+
+const MIN_ISR = 'min.insync.replicas';
+const MAX_BYTES = 'max.message.bytes';
+
+/** topic → setting → value; a topic that somebody else made has limits of its own. */
+async function readConfigs(
+  admin: Admin,
+  topics: readonly string[],
+): Promise<Map<string, ReadonlyMap<string, string>>> {
   const TOPIC = 2; // ConfigResourceTypes.TOPIC
   const {resources} = await admin.describeConfigs({
     includeSynonyms: false,
-    resources: [{type: TOPIC, name: topic, configNames: ['min.insync.replicas']}],
+    resources: topics.map(name => ({type: TOPIC, name, configNames: [MIN_ISR, MAX_BYTES]})),
   });
-  return Number(resources[0]?.configEntries[0]?.configValue ?? 1);
+  return new Map(
+    resources.map(({resourceName, configEntries}) => [
+      resourceName,
+      new Map(configEntries.map(({configName, configValue}) => [configName, configValue])),
+    ]),
+  );
 }

@@ -4,6 +4,7 @@
  */
 export type Failpoint =
   | 'snapshot.chunk'
+  | 'snapshot.before_chunk_done'
   | 'kafka.before_send'
   | 'kafka.in_send'
   | 'kafka.after_send'
@@ -11,7 +12,14 @@ export type Failpoint =
   | 'sink.in_insert'
   | 'sink.before_commit'
   | 'sink.after_commit'
-  | 'capture.before_ack';
+  | 'dead_letter.in_topic'
+  | 'dead_letter.written'
+  | 'capture.before_ack'
+  | 'schema.in_place'
+  | 'schema.before_written'
+  | 'schema.written'
+  | 'schema.read'
+  | 'schema.shown';
 
 const [name, count] = (process.env.FRESHET_FAILPOINT ?? '').split(':');
 let left = Number(count ?? 1);

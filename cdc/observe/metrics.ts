@@ -29,12 +29,27 @@ export const metrics = {
   }),
   captureBufferBytes: new Gauge({
     name: 'freshet_capture_buffer_bytes',
-    help: 'Decoded bytes waiting for the transport; near FRESHET_BUFFER_BYTES the sink is the slow part',
+    help: 'Memory of decoded changes; near FRESHET_BUFFER_BYTES, what follows is the slow part',
+    registers,
+  }),
+  spilledBytes: new Gauge({
+    name: 'freshet_spilled_bytes',
+    help: 'Changes of open transactions that wait in files for their commit (FRESHET_PG_STREAMING)',
     registers,
   }),
   retainedBytes: new Gauge({
     name: 'freshet_slot_retained_bytes',
     help: 'WAL that PostgreSQL keeps for the slot; alarm before max_slot_wal_keep_size',
+    registers,
+  }),
+  slotSafeBytes: new Gauge({
+    name: 'freshet_slot_safe_bytes',
+    help: 'Bytes of WAL until the slot is lost; +Inf without max_slot_wal_keep_size',
+    registers,
+  }),
+  slotSecondsToLoss: new Gauge({
+    name: 'freshet_slot_seconds_to_loss',
+    help: 'Until the slot is lost at the rate of the last two minutes; +Inf where it does not come to that',
     registers,
   }),
   rowsVisible: new Counter({
@@ -50,7 +65,7 @@ export const metrics = {
   }),
   sinkBufferBytes: new Gauge({
     name: 'freshet_sink_buffer_bytes',
-    help: 'Bytes waiting for ClickHouse',
+    help: 'Memory of rows waiting for ClickHouse; with that of capture FRESHET_BUFFER_BYTES at most',
     registers,
   }),
   lagSeconds: new Gauge({
@@ -62,6 +77,12 @@ export const metrics = {
   parked: new Gauge({
     name: 'freshet_table_parked',
     help: '1 where a table is set aside; `freshet status` says why',
+    labelNames: ['table'],
+    registers,
+  }),
+  deadLetters: new Counter({
+    name: 'freshet_dead_letters_total',
+    help: 'Messages that could not be applied; `freshet dead-letter list` shows them',
     labelNames: ['table'],
     registers,
   }),

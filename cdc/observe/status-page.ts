@@ -1,7 +1,8 @@
 import {z} from 'zod';
 import type {Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, chName, rows} from '../sink/clickhouse.ts';
-import {type Freshness, readFreshness} from './status.ts';
+import {readSchemaReport} from './schema-report.ts';
+import {freshnessLine, readFreshness} from './status.ts';
 
 /** What the page shows of the views, where they are there: title, view, the rest of the query. */
 const SECTIONS: readonly {
@@ -39,7 +40,10 @@ const Row = z.record(z.string(), z.unknown());
 
 /** The pipeline and its numbers as one page that reloads itself; no script, nothing from elsewhere. */
 export async function statusPage(client: ClickHouseClient, settings: Settings): Promise<string> {
-  const freshness = await readFreshness(client, settings);
+  const [freshness, {notes, changes, attention}] = await Promise.all([
+    readFreshness(client, settings),
+    readSchemaReport(client, settings),
+  ]);
   const sections = await Promise.all(
     SECTIONS.map(async ({title, view, sql}) => {
       const found = await rows(client, Row, sql(chName(settings.FRESHET_ANALYTICS_DATABASE, view))).catch(
@@ -53,23 +57,14 @@ export async function statusPage(client: ClickHouseClient, settings: Settings): 
   const headline = complete ? `complete up to ${complete.slice(11, 19)} UTC` : 'not complete yet';
   return PAGE.replace('{headline}', headline)
     .replace('{freshness}', () =>
-      freshness.length > 0 ? table(freshness.map(shown)) : '<p>No tables yet.</p>',
+      freshness.length > 0 ? table(freshness.map(row => freshnessLine(row, notes))) : '<p>No tables yet.</p>',
     )
+    .replace('{attention}', () =>
+      attention.map(({what, todo}) => `<p class="late">${escaped(what)}<br>${escaped(todo)}</p>`).join('\n'),
+    )
+    .replace('{changes}', () => (changes.length > 0 ? `<h2>Schema changes</h2>${table(changes)}` : ''))
     .replace('{sections}', () => sections.join('\n'));
 }
-
-const seconds = (value: number | null): string => (value === null ? '' : `${value.toFixed(2)} s`);
-
-const shown = (row: Freshness): Record<string, unknown> => ({
-  table: row.table_name,
-  state: row.state,
-  lag: seconds(row.lag_seconds),
-  'p95 lag': seconds(row.p95_lag_seconds),
-  'complete up to': row.complete_up_to?.slice(0, 19) ?? 'unknown',
-  behind: seconds(row.seconds_behind),
-  'rows in 5 min': row.rows_last_5_min,
-  note: row.reason,
-});
 
 const escaped = (value: unknown): string =>
   String(value ?? '').replace(/[&<>"]/g, letter => `&#${letter.charCodeAt(0)};`);
@@ -99,11 +94,13 @@ header strong { font-variant-numeric: tabular-nums; } nav { margin-left: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .25rem .7rem .25rem 0; overflow: hidden; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 500; color: var(--soft); } .n { text-align: right; font-variant-numeric: tabular-nums; }
-td.ok, td.idle { color: #1a8a4a; } td.late, td.parked { color: #d1242f; font-weight: 600; } td.unknown { color: #b76e00; }
+td.ok, td.idle { color: #1a8a4a; } td.late, td.parked, p.late { color: #d1242f; font-weight: 600; } td.unknown { color: #b76e00; }
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(34rem, 100%), 1fr)); column-gap: 2.5rem; }
 </style></head><body>
 <header><h1>Freshet</h1><strong>{headline}</strong><nav><a href="/health">health</a> · <a href="/metrics">metrics</a></nav></header>
+{attention}
 <h2>Tables</h2>{freshness}
+{changes}
 <main>{sections}</main>
 </body></html>
 `;

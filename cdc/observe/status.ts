@@ -1,9 +1,9 @@
+import {setTimeout as sleep} from 'node:timers/promises';
 import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, chName, rows} from '../sink/clickhouse.ts';
-import {clientConfig, withClient} from '../source/postgres.ts';
-import {readSlot} from '../source/slot.ts';
+import {type SlotSample, watchSlot} from './slot-guard.ts';
 
 const Freshness = z.object({
   table_name: z.string(),
@@ -30,8 +30,24 @@ export async function readFreshness(client: ClickHouseClient, settings: Settings
   }
 }
 
-/** WAL kept for a slot that nobody reads fills the source's disk: from here on it is a warning. */
-const MUCH_WAL = 1n << 30n;
+const seconds = (value: number | null): string => (value === null ? '' : `${value.toFixed(2)} s`);
+
+/** A row of `data_freshness` for people; `notes` has what else is known of tables that are not as they should be. */
+export const freshnessLine = (row: Freshness, notes: ReadonlyMap<string, string>) => ({
+  table: row.table_name,
+  state: row.state,
+  lag: seconds(row.lag_seconds),
+  'p95 lag': seconds(row.p95_lag_seconds),
+  'complete up to': row.complete_up_to?.slice(0, 19) ?? 'unknown',
+  behind: seconds(row.seconds_behind),
+  'rows in 5 min': row.rows_last_5_min,
+  note: notes.get(row.table_name) ?? row.reason,
+});
+
+/** WAL that is kept without a limit fills the source's disk: from here on it is a warning. */
+const MUCH_WAL = 1 << 30;
+/** Between two looks at the slot, which tell how fast more WAL is kept. */
+const LOOK_MS = 1_000;
 
 export interface SlotReport {
   readonly line: string;
@@ -41,21 +57,20 @@ export interface SlotReport {
 /** What the source keeps for this pipeline, and what a person should know about it. */
 export async function readSlotReport(settings: Settings): Promise<SlotReport> {
   const name = settings.FRESHET_SLOT;
-  const slot = await withClient(clientConfig(settings), client => readSlot(client, name));
-  if (!slot)
+  const samples: SlotSample[] = [];
+  await watchSlot(settings, samples);
+  await sleep(LOOK_MS);
+  const health = await watchSlot(settings, samples);
+  const slot = samples.at(-1)?.slot;
+  if (!slot || !health)
     return {line: `slot ${name}: none`, warnings: ['no slot: nothing is captured; `freshet run` makes one']};
-  const retained = BigInt(slot.retainedBytes ?? 0);
   const warnings: string[] = [];
   if (!slot.active)
     warnings.push(`nobody reads slot ${name}: PostgreSQL keeps WAL for it until somebody does`);
-  if (slot.walStatus === 'lost')
-    warnings.push(`slot ${name} lost WAL: the next start reads all tables again`);
-  if (slot.walStatus === 'unreserved')
-    warnings.push(`slot ${name} is about to lose WAL: max_slot_wal_keep_size is passed`);
-  if (retained > MUCH_WAL) warnings.push(`${mebibytes(retained)} of WAL is kept for slot ${name}`);
-  const safe = slot.safeBytes === null ? '' : `, ${mebibytes(BigInt(slot.safeBytes))} until it is lost`;
-  const line = `slot ${name}: ${slot.active ? `read by pid ${slot.activePid}` : 'not read'}, at ${slot.confirmedFlush}, ${mebibytes(retained)} of WAL kept (${slot.walStatus})${safe}`;
-  return {line, warnings};
+  if (health.level === 'lost') warnings.push(`slot ${name} lost WAL: the next start reads all tables again`);
+  else if (health.level !== 'good') warnings.push(`slot ${name} may lose WAL: ${health.text}`);
+  else if (health.safe === undefined && health.retained > MUCH_WAL)
+    warnings.push(`slot ${name}: ${health.text}`);
+  const reader = slot.active ? `read by pid ${slot.activePid}` : 'not read';
+  return {line: `slot ${name}: ${reader}, at ${slot.confirmedFlush}, ${health.text}`, warnings};
 }
-
-const mebibytes = (bytes: bigint): string => `${(Number(bytes) / (1 << 20)).toFixed(1)} MiB`;

@@ -21,6 +21,12 @@ test('values that are not text are written as JSON, and long ones are cut', t =>
   t.is(row, `true  {"x":1}  ${'z'.repeat(59)}…`);
 });
 
+test('a line break or an ESC in a value makes no line of its own', t => {
+  const lines = textTable([{table: 'a\nb  0', state: '\u001b[2Jok'}]).split('\n');
+  t.is(lines.length, 3);
+  t.is(lines[2], 'a\\nb  0  \\u001b[2Jok');
+});
+
 test('no rows make no table', t => {
   t.is(textTable([]).trim(), '');
 });

@@ -1,3 +1,5 @@
+import {oneLine} from './one-line.ts';
+
 /** Rows as aligned text: numbers to the right, columns that are empty throughout left out. */
 export function textTable(rows: readonly Readonly<Record<string, unknown>>[]): string {
   const names = Object.keys(rows[0] ?? {}).filter(name => rows.some(row => cell(row[name]) !== ''));
@@ -26,6 +28,6 @@ export function textTable(rows: readonly Readonly<Record<string, unknown>>[]): s
 const WIDEST = 60;
 function cell(value: unknown): string {
   if (value === null || value === undefined) return '';
-  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  const text = oneLine(typeof value === 'string' ? value : JSON.stringify(value));
   return text.length > WIDEST ? `${text.slice(0, WIDEST - 1)}…` : text;
 }

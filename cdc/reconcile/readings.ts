@@ -2,32 +2,51 @@ import {setTimeout as sleep} from 'node:timers/promises';
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
 import {asTargetError, type ClickHouseClient} from '../sink/clickhouse.ts';
-import {type Lsn, parseLsn} from '../source/lsn.ts';
-import type {ChecksumSql} from './checksum.ts';
+import type {ChecksumSql, PgQuery} from './checksum.ts';
 import {type Fingerprint, type Fingerprints, NOTHING, type Values} from './settling.ts';
 
 const Whole = z.string().regex(/^\d+$/).transform(BigInt);
-const UnitRow = z.tuple([z.string(), Whole, Whole]);
+const UnitRow = z.tuple([z.string(), Whole, Whole, Whole]);
 const Hash = z.union([z.literal(''), Whole]);
 const PastRow = z.tuple([z.string(), z.array(Hash), z.array(Hash)]);
 const TextsRow = z.tuple([z.string(), z.array(z.string())]);
+const NewestRow = z.tuple([z.string(), Whole]);
 
-const fingerprints = (rows: unknown): Fingerprints =>
-  new Map(
-    z
-      .array(UnitRow)
-      .parse(rows)
-      .map(([unit, count, sum]) => [unit, {count, sum}]),
-  );
+/** What one or several queries found, and how much they read. */
+export class Reading {
+  readonly units = new Map<string, Fingerprint>();
+  rows = 0n;
+  bytes = 0n;
 
-/** A reading of PostgreSQL, and a position before its snapshot. */
-export async function readSource(client: ClientBase, sql: string): Promise<{read: Fingerprints; floor: Lsn}> {
-  const {rows} = await client.query<{lsn: string}>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-  return {floor: parseLsn(rows[0]!.lsn), read: fingerprints(await sourceRows(client, sql))};
+  /** Adds the answer of a query; rows of one unit may be spread over several. */
+  add(found: unknown): this {
+    for (const [unit, count, sum, bytes] of z.array(UnitRow).parse(found)) {
+      this.#add(unit, {count, sum});
+      this.rows += count;
+      this.bytes += bytes;
+    }
+    return this;
+  }
+
+  merge(other: Reading): this {
+    for (const [unit, value] of other.units) this.#add(unit, value);
+    this.rows += other.rows;
+    this.bytes += other.bytes;
+    return this;
+  }
+
+  #add(unit: string, {count, sum}: Fingerprint): void {
+    const before = this.units.get(unit);
+    this.units.set(unit, before ? {count: before.count + count, sum: before.sum + sum} : {count, sum});
+  }
 }
 
-export async function readTarget(client: ClickHouseClient, sql: string): Promise<Fingerprints> {
-  return fingerprints(await targetRows(client, sql));
+export async function readSource(client: ClientBase, query: PgQuery): Promise<Reading> {
+  return new Reading().add(await sourceRows(client, query));
+}
+
+export async function readTarget(client: ClickHouseClient, sql: string): Promise<Reading> {
+  return new Reading().add(await targetRows(client, sql));
 }
 
 /** What `ChecksumSql.versions` finds: for each key all that ClickHouse still has of it since a position. */
@@ -37,15 +56,16 @@ export async function readPast(client: ClickHouseClient, sql: string): Promise<V
   return new Map(found.map(([key, before, after]) => [key, [...before, ...after].map(asRow)]));
 }
 
+/** key → the newest version that ClickHouse has of it */
+export async function readNewest(client: ClickHouseClient, sql: string): Promise<Map<string, bigint>> {
+  return new Map(z.array(NewestRow).parse(await targetRows(client, sql)));
+}
+
 /** key → a hash for each column */
 export type ColumnHashes = ReadonlyMap<string, readonly string[]>;
 
-export async function readSourceColumns(
-  client: ClientBase,
-  sql: string,
-  keys: readonly string[],
-): Promise<ColumnHashes> {
-  return new Map(z.array(TextsRow).parse(await sourceRows(client, sql, [keys])));
+export async function readSourceColumns(client: ClientBase, query: PgQuery): Promise<ColumnHashes> {
+  return new Map(z.array(TextsRow).parse(await sourceRows(client, query)));
 }
 
 export async function readTargetColumns(client: ClickHouseClient, sql: string): Promise<ColumnHashes> {
@@ -64,12 +84,9 @@ export async function sampleSource(
   keys: readonly string[],
   signal: AbortSignal,
 ): Promise<Values> {
-  if (keys.length === 0) return new Map();
-  const found = z.array(TextsRow).parse(await sourceRows(client, sql.sourceKeys(), [keys]));
-  const parameters = found.flatMap(([, values]) => values);
   const values = new Map(keys.map(key => [key, new Map<bigint, Fingerprint>()]));
-  while (found.length > 0 && !signal.aborted) {
-    const read = fingerprints(await sourceRows(client, sql.sourceAt(found.length), parameters));
+  while (keys.length > 0 && !signal.aborted) {
+    const read: Fingerprints = (await readSource(client, sql.source('key', {keys}))).units;
     for (const [key, of] of values) {
       const value = read.get(key) ?? NOTHING;
       of.set(value.sum, value);
@@ -79,13 +96,8 @@ export async function sampleSource(
   return new Map([...values].map(([key, of]) => [key, [...of.values()]]));
 }
 
-async function sourceRows(client: ClientBase, text: string, values: unknown[] = []): Promise<unknown> {
-  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-  try {
-    return (await client.query({text, values, rowMode: 'array'})).rows;
-  } finally {
-    await client.query('ROLLBACK');
-  }
+async function sourceRows(client: ClientBase, {text, values}: PgQuery): Promise<unknown> {
+  return (await client.query({text, values: [...values], rowMode: 'array'})).rows;
 }
 
 async function targetRows(client: ClickHouseClient, query: string): Promise<unknown> {
@@ -99,6 +111,8 @@ async function targetRows(client: ClickHouseClient, query: string): Promise<unkn
         http_headers_progress_interval_ms: '60000',
         // Rows are joined into one text each: blocks of the usual 65 thousand large rows would not fit in memory.
         max_block_size: '4096',
+        // Thousands of keys and bounds are named in one statement.
+        max_query_size: String(64 << 20),
       },
     });
     return await result.json();

@@ -1,5 +1,7 @@
 import type {TableSchema} from '../source/table-schema.ts';
+import {keyJson} from './keys.ts';
 import type {ColumnHashes} from './readings.ts';
+import type {Repair} from './repair.ts';
 import type {Unit} from './settling.ts';
 
 export interface Difference {
@@ -10,6 +12,14 @@ export interface Difference {
   readonly columns: readonly string[];
 }
 
+/** One reading of all rows. */
+export interface Pass {
+  readonly rows: bigint;
+  /** Of the values' texts, which are what is compared. */
+  readonly bytes: bigint;
+  readonly seconds: number;
+}
+
 export interface TableVerdict {
   /** 'schema.table' */
   readonly table: string;
@@ -17,13 +27,20 @@ export interface TableVerdict {
   readonly rows: {readonly postgres: bigint; readonly clickhouse: bigint};
   /** Sums of the row hashes, as hexadecimal numbers. */
   readonly checksum: {readonly postgres: string; readonly clickhouse: string};
+  readonly passes: {readonly postgres: Pass; readonly clickhouse: Pass};
   readonly rounds: number;
   readonly seconds: number;
-  /** The first ones, by key. */
+  /** How many keys are known to differ. */
+  readonly found: number;
+  /** The first ones of them, by key. */
   readonly differences: readonly Difference[];
-  /** Why it has not settled; '' otherwise. */
+  /** Why not all has settled; '' otherwise. */
   readonly reason: string;
+  /** What was done about differences; undefined where nothing was. */
+  readonly repair: Repair | undefined;
 }
+
+export const NO_PASS: Pass = {rows: 0n, bytes: 0n, seconds: 0};
 
 /** 1 on any difference, else 2 where something has not settled, else 0. */
 export function exitCode(verdicts: readonly Pick<TableVerdict, 'verdict'>[]): 0 | 1 | 2 {
@@ -41,21 +58,4 @@ export function describe(
   const [before, after] = [columns.source.get(key), columns.target.get(key)];
   const differ = table.columns.filter((_, i) => before?.[i] !== after?.[i]).map(({name}) => name);
   return {key: keyJson(table, key), what, columns: what === 'changed' ? differ : []};
-}
-
-/** `1:5` → `{"id":"5"}`: lengths are in bytes. */
-function keyJson(table: TableSchema, key: string): string {
-  const bytes = Buffer.from(key);
-  let at = 0;
-  const values = table.definition.key.map((name): [string, string | null] => {
-    if (bytes[at] === 0x6e) {
-      at += 1;
-      return [name, null];
-    }
-    const start = bytes.indexOf(':', at) + 1;
-    const end = start + Number(bytes.toString('latin1', at, start - 1));
-    at = end;
-    return [name, bytes.toString('utf8', start, end)];
-  });
-  return JSON.stringify(Object.fromEntries(values));
 }

@@ -1,4 +1,9 @@
 import test from 'ava';
+import {skip} from '../../scripts/stack/skip.ts';
+import {targetTable} from '../sink/target.ts';
+import {clientConfig, withClient} from '../source/postgres.ts';
+import {planTables} from '../source/tables.ts';
+import {testedVersion} from '../test-support/server-version.ts';
 import {type Running, startPipeline} from '../test-support/start-pipeline.ts';
 import {
   arrays,
@@ -9,6 +14,8 @@ import {
   TYPES_SQL,
   typesUnderTest,
 } from '../types/testing/every-type.ts';
+import {keyHashes, sourceTable} from './checksum.ts';
+import {divide} from './pieces.ts';
 import {exitCode, type TableVerdict, verify} from './verify.ts';
 
 const check = ({ch: client, settings}: Running, timeoutMs = 20_000): Promise<TableVerdict[]> =>
@@ -131,6 +138,7 @@ test('what does not catch up has not settled', async t => {
 });
 
 test('only what the publication sends is compared: its rows, its columns, all partitions', async t => {
+  if ((await testedVersion()) < 150_000) return skip(t, 'PostgreSQL 15 is needed');
   const world = await startPipeline(
     t,
     `CREATE TABLE part (id int PRIMARY KEY, secret text, v text) PARTITION BY RANGE (id);
@@ -161,6 +169,72 @@ test('only what the publication sends is compared: its rows, its columns, all pa
       ['public.part', 'equal', 20n],
     ],
   );
+});
+
+test('a key whose first column has few values is divided by a hash, and compared all the same', async t => {
+  const world = await startPipeline(
+    t,
+    `CREATE TABLE few (tenant int, n int, v text, PRIMARY KEY (tenant, n));
+     INSERT INTO few SELECT i % 2, i, 'v' || i FROM generate_series(1, 9000) i;
+     CREATE TABLE many (n int, tenant int, v text, PRIMARY KEY (n, tenant));
+     INSERT INTO many SELECT i, i % 2, 'v' || i FROM generate_series(1, 9000) i`,
+  );
+  await world.caughtUp();
+  await withClient(clientConfig(world.settings), async postgres => {
+    const {rows} = await postgres.query("SELECT current_setting('server_version_num')::int AS version");
+    const {captured} = await planTables(postgres, world.settings, rows[0].version);
+    const kinds = captured.map(async table => {
+      const target = targetTable(world.settings, table.schema);
+      const divided = {
+        table: table.schema,
+        from: sourceTable(table),
+        target,
+        rows: 9000,
+        hashes: keyHashes(table),
+      };
+      const {kind, names} = await divide(postgres, world.ch, divided);
+      return [table.schema.name, kind, names && names.length >= 4];
+    });
+    t.deepEqual(await Promise.all(kinds), [
+      ['public.few', 'buckets of keys', undefined],
+      ['public.many', 'key ranges', true],
+    ]);
+  });
+  for (const table of ['few', 'many']) {
+    const name = `${world.settings.FRESHET_CLICKHOUSE_DATABASE}.public__${table}`;
+    await world.ch.command({
+      query: `INSERT INTO ${name} SELECT * REPLACE (_version + 1 AS _version, 'w' AS v) FROM (SELECT * FROM ${name} FINAL WHERE n IN (1, 4567, 9000))`,
+    });
+  }
+  const verdicts = await check(world);
+  for (const {differences, rows, found} of verdicts) {
+    t.deepEqual(
+      differences.map(({key, what, columns}) => [/"n":"(\d+)"/.exec(key)?.[1], what, ...columns]).sort(),
+      ['1', '4567', '9000'].map(n => [n, 'changed', 'v']),
+    );
+    t.is(found, 3);
+    t.deepEqual(rows, {postgres: 9000n, clickhouse: 9000n});
+  }
+});
+
+test('columns may be named like anything in the queries', async t => {
+  const world = await startPipeline(
+    t,
+    `CREATE TABLE named (n int, bound int, piece text, unit text, line text, texts text, lines text, t0 text, t1 text, k0 text,
+       given text, "from" text, numbered text, PRIMARY KEY (n, k0));
+     INSERT INTO named (n, k0, line, unit) SELECT i, 'k', 'l' || i, 'u' FROM generate_series(1, 5000) i`,
+  );
+  await world.caughtUp();
+  const name = `${world.settings.FRESHET_CLICKHOUSE_DATABASE}.public__named`;
+  await world.ch.command({
+    query: `INSERT INTO ${name} SELECT * REPLACE (_version + 1 AS _version, 'x' AS line, 'y' AS t0) FROM (SELECT * FROM ${name} FINAL WHERE n = 3333)`,
+  });
+  const [different] = await check(world);
+  t.deepEqual(different?.differences, [
+    {key: '{"n":"3333","k0":"k"}', what: 'changed', columns: ['line', 't0']},
+  ]);
+  const {ch: client, settings} = world;
+  t.is(exitCode(await verify({client, settings, timeoutMs: 20_000, repair: true})), 0);
 });
 
 test('exit codes', t => {

@@ -5,28 +5,25 @@ import type {Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, rows} from '../sink/clickhouse.ts';
 import {Registry} from '../sink/registry.ts';
 import {targetTable} from '../sink/target.ts';
-import {clientConfig, withClient} from '../source/postgres.ts';
+import {clientConfig, readServerVersion, withClient} from '../source/postgres.ts';
 import {problemLines} from '../source/preflight.ts';
+import {compareTables} from '../source/schema-change.ts';
 import {type CapturedTable, planTables} from '../source/tables.ts';
-import type {TableVerdict} from './verdict.ts';
+import type {TableProgress} from './table-check.ts';
+import {NO_PASS, type TableVerdict} from './verdict.ts';
 import {verifyTable} from './verify-table.ts';
 
 export {type Difference, exitCode, type TableVerdict} from './verdict.ts';
 
-export interface VerifyProgress {
-  readonly table: string;
-  /** What is being compared: buckets of keys, or the keys of buckets that differ. */
-  readonly level: 'bucket' | 'key';
-  readonly round: number;
-  /** How many of them are not known to be equal yet. */
-  readonly pending: number;
-}
+export type VerifyProgress = TableProgress & {readonly table: string};
 
 export interface VerifyOptions {
   readonly client: ClickHouseClient;
   readonly settings: Settings;
-  /** How long each table may take to settle after it was first read, in ms. */
+  /** How long rows may take to settle after they were first read, in ms. */
   readonly timeoutMs?: number;
+  /** Read keys that differ again, and write them. */
+  readonly repair?: boolean;
   readonly onTable?: (verdict: TableVerdict) => void;
   readonly onProgress?: (progress: VerifyProgress) => void;
 }
@@ -35,51 +32,86 @@ const TIMEOUT_MS = 60_000;
 
 /**
  * Compares every captured table in PostgreSQL with ClickHouse's current rows, value for value, also while changes
- * stream. It only reads, but for the messages that mark positions in the stream. Throws `pg.preflight` where a table
- * that should be captured cannot be, and what the two servers throw.
+ * stream. Without `repair` it only reads, but for the messages that mark positions in the stream. Throws
+ * `pg.preflight` where a table that should be captured cannot be, and what the two servers throw.
  */
 export async function verify(options: VerifyOptions): Promise<TableVerdict[]> {
   const {client, settings, onTable} = options;
-  return withClient(clientConfig(settings), async postgres => {
+  return withClient({...clientConfig(settings), silenceMs: 0}, async postgres => {
     await postgres.query('SET statement_timeout = 0; SET lock_timeout = 0');
-    const tables = await capturedTables(postgres, settings);
     const registry = new Registry(client, settings);
-    const [known, source] = await Promise.all([registry.tables(), registry.source()]);
+    const {tables, problems} = await capturedTables(postgres, settings);
+    const shown = await registry.shownTables();
     const verdicts: TableVerdict[] = [];
-    for (const table of tables) {
-      const {definition, name} = table.schema;
-      const isKnown = known.some(
-        row => row.schema_name === definition.schema && row.table_name === definition.table,
-      );
-      const verdict = isKnown
-        ? await verifyTable({
-            client,
-            settings,
-            postgres,
-            table,
-            epoch: source?.epoch ?? 0,
-            storedRows: await storedRows(options, table),
-            timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
-            onProgress: progress => options.onProgress?.({table: name, ...progress}),
-          })
-        : unknownTable(name);
+    const add = (verdict: TableVerdict): void => {
       onTable?.(verdict);
       verdicts.push(verdict);
-    }
+    };
+    for (const {table = '', message} of problems) add(unread(table, message));
+    for (const now of tables) add(await verifyShown(options, postgres, registry, {now, shown}));
     return verdicts;
   });
 }
 
-async function capturedTables(postgres: ClientBase, settings: Settings): Promise<readonly CapturedTable[]> {
-  const {rows: found} = await postgres.query<{version: number}>(
-    "SELECT current_setting('server_version_num')::int AS version",
+/** Compares one table with what its view shows. */
+async function verifyShown(
+  options: VerifyOptions,
+  postgres: ClientBase,
+  registry: Registry,
+  {now, shown: first}: {now: CapturedTable; shown: readonly CapturedTable[]},
+): Promise<TableVerdict> {
+  const {client, settings} = options;
+  const {name} = now.schema;
+  for (let attempt = 0; ; attempt++) {
+    const shown = attempt === 0 ? first : await registry.shownTables();
+    const source = await registry.source();
+    const table = shown.find(({schema}) => schema.name === name);
+    const same = table && compareTables(table, now, {rewritten: false, late: false}).kind === 'none';
+    if (!same) {
+      if (attempt === 0) continue; // it may have changed since this run began
+      return unread(
+        name,
+        table
+          ? 'its definition changed, and the change is not visible yet'
+          : 'the pipeline has not read it yet',
+      );
+    }
+    try {
+      return await verifyTable({
+        client,
+        settings,
+        postgres,
+        table: {...table, estimatedRows: now.estimatedRows},
+        target: targetTable(settings, table.schema),
+        epoch: source?.epoch ?? 0,
+        storedRows: await storedRows(options, table),
+        timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
+        repair: options.repair ?? false,
+        onProgress: progress => options.onProgress?.({table: name, ...progress}),
+      });
+    } catch (error) {
+      // Its target was replaced meanwhile: the table was read into another one.
+      const replaced = error instanceof PipelineError && error.code === 'ch.not_set_up';
+      if (!replaced || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+const ATTEMPTS = 3;
+
+/** The tables as the source has them now, and what keeps others from being captured. */
+async function capturedTables(postgres: ClientBase, settings: Settings) {
+  const {captured, problems, createPublication} = await planTables(
+    postgres,
+    settings,
+    await readServerVersion(postgres),
   );
-  const {captured, problems, createPublication} = await planTables(postgres, settings, found[0]!.version);
   if (createPublication) {
     throw new PipelineError('pg.preflight', `publication ${settings.FRESHET_PUBLICATION} does not exist`);
   }
-  if (problems.length > 0) throw new PipelineError('pg.preflight', `\n${problemLines(problems).join('\n')}`);
-  return captured;
+  const general = problems.filter(({table}) => table === undefined);
+  if (general.length > 0) throw new PipelineError('pg.preflight', `\n${problemLines(general).join('\n')}`);
+  return {tables: captured, problems};
 }
 
 /** All versions of all rows: ClickHouse knows without reading. */
@@ -92,13 +124,16 @@ async function storedRows({client, settings}: VerifyOptions, {schema}: CapturedT
   return found[0]!.stored;
 }
 
-const unknownTable = (table: string): TableVerdict => ({
+const unread = (table: string, reason: string): TableVerdict => ({
   table,
   verdict: 'unsettled',
   rows: {postgres: 0n, clickhouse: 0n},
   checksum: {postgres: '0', clickhouse: '0'},
+  passes: {postgres: NO_PASS, clickhouse: NO_PASS},
   rounds: 0,
   seconds: 0,
+  found: 0,
   differences: [],
-  reason: 'the pipeline has not read it yet',
+  reason,
+  repair: undefined,
 });

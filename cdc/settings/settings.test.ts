@@ -103,6 +103,11 @@ const REFUSED: readonly (readonly [what: string, given: Environment, lines: read
     [/^FRESHET_ANALYTICS_DATABASE=cdc: must be another database/],
   ],
   [
+    'a snapshot through topics that are not there',
+    {FRESHET_TRANSPORT: 'direct', FRESHET_SNAPSHOT_VIA: 'kafka'},
+    [/^FRESHET_SNAPSHOT_VIA=kafka: there are no topics/],
+  ],
+  [
     'several at once',
     {FRESHET_FLUSH_MS: '1.5', FRESHET_LOG_LEVEL: 'loud', FRESHET_X: '1'},
     [/^FRESHET_X: /, /^FRESHET_FLUSH_MS=1\.5: .*int/, /^FRESHET_LOG_LEVEL=loud: .*"debug"/],

@@ -44,11 +44,33 @@ export const ROWS = {
   FRESHET_PG_TLS_CERT: file('client certificate for PostgreSQL'),
   FRESHET_PG_TLS_KEY: file('key of that certificate'),
   FRESHET_SLOT: name('freshet').describe('replication slot; one for each pipeline'),
+  FRESHET_SLOT_FAILOVER: flag.describe(
+    'the slot is kept on standbys too (PostgreSQL 17 and later), so that a failover needs no resync',
+  ),
   FRESHET_PUBLICATION: name('freshet').describe('publication; created where missing and permitted'),
   FRESHET_TABLES_INCLUDE: list('public.*').describe(
-    'tables to capture: patterns of schema.table, comma-separated',
+    'tables to capture: patterns of schema.table, comma-separated; snapshots read them in this order',
   ),
   FRESHET_TABLES_EXCLUDE: list('').describe('tables to leave out, the same way'),
+  FRESHET_EVENT_TRIGGERS: z
+    .enum(['auto', 'off'])
+    .default('auto')
+    .describe(
+      'auto: event triggers at the source announce schema changes, where the role may create them; off',
+    ),
+  FRESHET_PG_STREAMING: z
+    .enum(['on', 'off'])
+    .default('off')
+    .describe(
+      'on: large transactions are sent while they are still open, and wait in files for their commit',
+    ),
+  FRESHET_SPILL_DIR: z
+    .string()
+    .default('')
+    .describe('folder of those files; the one for temporary files by default'),
+  FRESHET_SPILL_BYTES: whole(0, 1024 * 1024 * MiB, 0).describe(
+    'bytes of such files at most: beyond them large transactions come after their commit; 0 is what the disk has',
+  ),
 
   FRESHET_TRANSPORT: z
     .enum(['kafka', 'direct'])
@@ -109,13 +131,29 @@ export const ROWS = {
     'ClickHouse fsyncs every insert: a power cut loses nothing that was acknowledged',
   ),
 
-  FRESHET_SNAPSHOT_WORKERS: whole(1, 32, 2).describe('tables read at the same time in a snapshot'),
+  FRESHET_SNAPSHOT_VIA: z
+    .enum(['clickhouse', 'kafka'])
+    .default('clickhouse')
+    .describe('where snapshots write: clickhouse, or kafka (through the topics, as `r` events)'),
+  FRESHET_SNAPSHOT_WORKERS: whole(1, 32, 2).describe('chunks read at the same time in a snapshot'),
+  FRESHET_SNAPSHOT_CHUNK_BYTES: whole(65_536, 4096 * MiB, 64 * MiB).describe(
+    'size of a chunk in PostgreSQL: what is remembered as read, and for how long a table is locked against ALTER',
+  ),
+  FRESHET_SNAPSHOT_RATE_BYTES: whole(0, 65_536 * MiB, 0).describe(
+    'bytes a second that a snapshot reads from PostgreSQL at most; 0 is no limit',
+  ),
   FRESHET_BATCH_BYTES: whole(65_536, 256 * MiB, 8 * MiB).describe(
     'bytes a batch to Kafka and an insert into ClickHouse hold at most, but for one large row',
   ),
+  FRESHET_DEAD_LETTER_TABLES: list('').describe(
+    'tables that go on behind a row that cannot be applied, as patterns; any other is parked there',
+  ),
   FRESHET_FLUSH_MS: whole(10, 60_000, 300).describe('a table is inserted into this often at most'),
   FRESHET_BUFFER_BYTES: whole(MiB, 4096 * MiB, 64 * MiB).describe(
-    'bytes waiting in each stage before it slows the one before it',
+    'bytes that the stages of a process hold together; when it is full, PostgreSQL waits',
+  ),
+  FRESHET_SILENCE_MS: whole(1_000, 3_600_000, 60_000).describe(
+    'how long PostgreSQL may leave a request without an answer; Kafka half as long, ClickHouse twice',
   ),
   FRESHET_HTTP_PORT: whole(0, 65_535, 0).describe('port of /health, /metrics and the status page; 0 is none'),
   FRESHET_HTTP_HOST: z
@@ -137,6 +175,10 @@ const Settings = z
   .refine(s => s.FRESHET_KAFKA_SASL_MECHANISM === 'none' || s.FRESHET_KAFKA_SASL_USERNAME !== undefined, {
     path: ['FRESHET_KAFKA_SASL_USERNAME'],
     error: 'needed with FRESHET_KAFKA_SASL_MECHANISM',
+  })
+  .refine(s => s.FRESHET_SNAPSHOT_VIA === 'clickhouse' || s.FRESHET_TRANSPORT === 'kafka', {
+    path: ['FRESHET_SNAPSHOT_VIA'],
+    error: 'there are no topics with FRESHET_TRANSPORT=direct: clickhouse',
   })
   .refine(s => s.FRESHET_CLICKHOUSE_DATABASE !== s.FRESHET_ANALYTICS_DATABASE, {
     path: ['FRESHET_ANALYTICS_DATABASE'],

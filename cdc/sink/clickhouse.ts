@@ -14,7 +14,7 @@ export function clickhouseClient(settings: Settings): ClickHouseClient {
     username: settings.FRESHET_CLICKHOUSE_USER,
     password: settings.FRESHET_CLICKHOUSE_PASSWORD,
     application: 'freshet',
-    request_timeout: 120_000,
+    request_timeout: settings.FRESHET_SILENCE_MS * 2,
     max_open_connections: 16,
     // Below ClickHouse's own 10 s (keep_alive_timeout), so that no request goes out on a connection it has closed.
     keep_alive: {enabled: true, idle_socket_ttl: 2_500},
@@ -74,6 +74,42 @@ export async function insertJson(client: ClickHouseClient, statement: string, js
       values: Readable.from([json], {objectMode: false}),
     });
     for await (const _ of result.stream); // an answer that is not read keeps its connection
+  } catch (error) {
+    throw asTargetError(error);
+  }
+}
+
+/** How ClickHouse reads the text of PostgreSQL's `COPY`, whatever the profile of the user says. */
+const COPY_TEXT = {
+  // A first row of texts that are the columns' names is a row.
+  input_format_tsv_detect_header: 0,
+  input_format_tsv_empty_as_default: 0,
+  input_format_tsv_allow_variable_number_of_columns: 0,
+  input_format_tsv_crlf_end_of_line: 0,
+  input_format_tsv_skip_first_lines: '0',
+  format_tsv_null_representation: '\\N',
+  input_format_allow_errors_num: '0',
+  input_format_allow_errors_ratio: 0,
+  // NULL for a column that has none is a mistake here too.
+  insert_null_as_default: 0,
+  date_time_input_format: 'basic',
+} as const;
+
+/** Sends rows of COPY's text as they come. `statement` ends before FORMAT. */
+export async function insertCopyText(
+  client: ClickHouseClient,
+  statement: string,
+  data: AsyncIterable<Buffer>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const result = await client.exec({
+      query: `${statement} FORMAT TabSeparated`,
+      values: Readable.from(data, {objectMode: false, highWaterMark: 1 << 18}),
+      clickhouse_settings: COPY_TEXT,
+      abort_signal: signal,
+    });
+    for await (const _ of result.stream);
   } catch (error) {
     throw asTargetError(error);
   }

@@ -3,14 +3,16 @@ import {z} from 'zod';
 import type {Watermark} from '../kafka/transport.ts';
 import {retrying} from '../retry.ts';
 import {chName, insertRows, rows} from './clickhouse.ts';
+import {openLetters} from './dead-letters.ts';
 import {nameOf} from './registry.ts';
 import type {SinkOptions} from './sink-options.ts';
 
 const EVERY_MS = 500;
-/** Watermarks of one table that are waited for at a time; further ones are joined to the newest. */
+/** Watermarks that are waited for at a time, of one table and of all; further ones are joined to the table's newest. */
 const LONGEST_QUEUE = 256;
+const MOST_WAITING = 32_768;
 
-const Known = z.object({name: z.string(), newest: z.string()});
+const Known = z.object({name: z.string(), newest: z.string().nullable(), stamp: z.coerce.number()});
 
 interface Pending {
   position: bigint;
@@ -28,6 +30,9 @@ export class Completeness {
   readonly #pending = new Map<string, Pending[]>();
   readonly #newest = new Map<string, string>();
   #latest: {position: bigint; micros: string} | undefined;
+  /** µs; rises also where the clock steps back, as the row with the highest counts. */
+  #stamp = 0;
+  #epoch = 0;
   #changed = false;
 
   constructor(options: SinkOptions) {
@@ -42,16 +47,24 @@ export class Completeness {
     this.#changed = true;
   }
 
-  add({position, micros, newest, ends}: Watermark): void {
+  add({epoch, position, micros, newest, ends}: Watermark): void {
+    if (epoch < this.#epoch) return;
+    if (epoch > this.#epoch) this.#pending.clear(); // the server is another one: those will not be reached
+    this.#epoch = epoch;
     this.#latest = {position: BigInt(position), micros};
     this.#changed = true;
     for (const table of new Set([...Object.keys(ends), ...Object.keys(newest)])) {
+      const reached = Object.entries(ends[table] ?? {}).map(([p, end]) => [Number(p), BigInt(end)] as const);
       const queue = this.#pending.get(table) ?? [];
       this.#pending.set(table, queue);
+      // Its topic was made again: what was waited for in the old one does not come.
+      if (reached.some(([p, end]) => queue.some(before => (before.ends.get(p) ?? 0n) > end))) {
+        queue.length = 0;
+        this.#visible.delete(table);
+      }
       if (newest[table] !== undefined) this.#newest.set(table, newest[table]);
-      const reached = Object.entries(ends[table] ?? {}).map(([p, end]) => [Number(p), BigInt(end)] as const);
       const last = queue.at(-1);
-      if (last && queue.length >= LONGEST_QUEUE) {
+      if (last && queue.length >= Math.min(LONGEST_QUEUE, MOST_WAITING / this.#pending.size)) {
         Object.assign(last, {position: BigInt(position), micros});
         for (const [partition, end] of reached) last.ends.set(partition, end);
       } else queue.push({position: BigInt(position), micros, ends: new Map(reached)});
@@ -62,8 +75,12 @@ export class Completeness {
   async run(signal: AbortSignal): Promise<void> {
     const {client, settings, log} = this.#options;
     const table = chName(settings.FRESHET_CLICKHOUSE_DATABASE, '_watermarks');
-    for (const {name, newest} of await retrying('watermarks', () => this.#known(table), {log, signal})) {
-      if (!this.#newest.has(name)) this.#newest.set(name, newest);
+    for (const {name, newest, stamp} of await retrying('watermarks', () => this.#known(table), {
+      log,
+      signal,
+    })) {
+      if (newest !== null && !this.#newest.has(name)) this.#newest.set(name, newest);
+      this.#stamp = Math.max(this.#stamp, stamp);
     }
     for (let last = false; !last; ) {
       await sleep(EVERY_MS, undefined, {signal}).catch(() => {});
@@ -77,14 +94,15 @@ export class Completeness {
     }
   }
 
-  /** Newest commits that an earlier run knew of. */
+  /** Newest commits that an earlier run knew of, and when it wrote that. */
   #known(table: string): Promise<z.infer<typeof Known>[]> {
     const name = "concat(schema_name, '.', table_name)";
     return rows(
       this.#options.client,
       Known,
-      `SELECT ${name} AS name, toString(toUnixTimestamp64Micro(assumeNotNull(newest_commit))) AS newest
-       FROM ${table} FINAL WHERE newest_commit IS NOT NULL`,
+      `SELECT ${name} AS name, toString(toUnixTimestamp64Micro(newest_commit)) AS newest,
+         toString(toUnixTimestamp64Micro(updated_at)) AS stamp
+       FROM ${table} FINAL`,
     );
   }
 
@@ -99,12 +117,17 @@ export class Completeness {
 
   async #rows(): Promise<Record<string, unknown>[]> {
     const latest = this.#latest!;
-    const now = Date.now() * 1000;
-    const tables = await this.#options.registry.tables();
+    const {client, settings, registry} = this.#options;
+    // What an earlier epoch was complete up to must not be taken for a position of this one.
+    if ((await registry.source())?.epoch !== this.#epoch) return [];
+    this.#stamp = Math.max(this.#stamp + 1, Date.now() * 1000);
+    const reached = new Map([...this.#pending.keys()].map(name => [name, this.#completeTo(name)]));
+    // Asked for behind what is visible: a table is parked, and a dead letter written, before its offset is passed.
+    const [tables, letters] = await Promise.all([registry.tables(), openLetters(client, settings)]);
     return tables.flatMap(row => {
       const name = nameOf(row);
-      if (row.state !== 'streaming') return [];
-      const complete = this.#completeTo(name) ?? latest;
+      if (row.state !== 'streaming' || letters.has(name)) return [];
+      const complete = reached.get(name) ?? latest;
       return complete === 'unknown'
         ? []
         : [
@@ -114,7 +137,7 @@ export class Completeness {
               position: complete.position.toString(),
               complete_up_to: complete.micros,
               newest_commit: this.#newest.get(name) ?? null,
-              updated_at: now,
+              updated_at: this.#stamp,
             },
           ];
     });

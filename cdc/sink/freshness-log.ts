@@ -6,6 +6,9 @@ import {chName, insertRows} from './clickhouse.ts';
 import type {SinkOptions} from './sink-options.ts';
 import type {Segment} from './table-writer.ts';
 
+/** Points that wait to be written; older ones go. */
+const MOST_WAITING = 10_000;
+
 /** How often what became visible is written down. */
 const EVERY_MS = 500;
 
@@ -21,6 +24,7 @@ export class FreshnessLog {
   /** To be called when the segment has just become visible. */
   add({definition, name}: TableSchema, segment: Segment): void {
     const visible = Date.now() * 1000;
+    if (this.#rows.length >= MOST_WAITING) this.#rows.splice(0, MOST_WAITING / 2);
     this.#rows.push({
       schema_name: definition.schema,
       table_name: definition.table,

@@ -1,6 +1,8 @@
 import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
+import {CatalogTable} from '../source/catalog.ts';
+import type {Lsn} from '../source/lsn.ts';
 import {
   TableDefinition,
   type TableSchema,
@@ -8,19 +10,64 @@ import {
   tableSchema,
   targetName,
 } from '../source/table-schema.ts';
-import {type ClickHouseClient, chName, insertRows, rows} from './clickhouse.ts';
+import type {HistoryEntry} from '../source/table-tracker.ts';
+import {type CapturedTable, capturedTable} from '../source/tables.ts';
+import {type ClickHouseClient, chName, command, insertRows, rows} from './clickhouse.ts';
 
-export type TableState = 'snapshot' | 'streaming' | 'parked';
+const TableState = z.enum(['snapshot', 'streaming', 'parked', 'dropped']);
+export type TableState = z.infer<typeof TableState>;
 
 const TableRow = z.object({
   schema_name: z.string(),
   table_name: z.string(),
-  state: z.enum(['snapshot', 'streaming', 'parked']),
+  state: TableState,
   reason: z.string(),
+  /** The table that its view shows. */
+  target: z.string(),
+  /** The point its rows were read at; while it is read beside the stream, at which that began. */
   snapshot_position: z.string(),
+  /** What its view shows; '' before there is one. */
   schema_id: z.string(),
+  /** Set aside at the source: its changes were passed over, so it must be read again. */
+  needs_read: z.number(),
 });
 export type TableRow = z.infer<typeof TableRow>;
+
+/** What was done about a change of a table. */
+export type ChangeKind = 'in place' | 'note' | 'read' | 'park' | 'gone';
+
+const ChangeRow = z.object({
+  schema_name: z.string(),
+  table_name: z.string(),
+  oid: z.number(),
+  since: z.string(),
+  kind: z.string(),
+  change: z.string(),
+  views: z.array(z.string()),
+  at: z.string(),
+});
+export type ChangeRow = z.infer<typeof ChangeRow>;
+
+const HistoryRow = z.object({
+  oid: z.number(),
+  since: z.string(),
+  schema_id: z.string(),
+  generation: z.number(),
+  schema_name: z.string(),
+  table_name: z.string(),
+  source: z.string(),
+});
+
+/** What is written down of a table's first reading. */
+export const FIRST_READ = 'it was read';
+
+/** All that is remembered of how tables were captured. */
+export interface History {
+  /** Oldest first, by OID. */
+  readonly byOid: ReadonlyMap<number, readonly HistoryEntry[]>;
+  /** The highest generation of each name. */
+  readonly generations: ReadonlyMap<string, number>;
+}
 
 const SourceRow = z.object({
   system_identifier: z.string(),
@@ -53,7 +100,10 @@ export class Registry {
     return chName(this.#database, name);
   }
 
-  /** µs, rising with each call even where the clock stands still or steps back. */
+  /**
+   * µs, rising with each call even where the clock stands still or steps back: of two rows that one with the higher
+   * number counts. What is there already was read before, and may have been written by a clock that went ahead.
+   */
   #now(): string {
     const clock = BigInt(Date.now()) * 1000n;
     this.#clock = clock > this.#clock ? clock : this.#clock + 1n;
@@ -61,26 +111,41 @@ export class Registry {
   }
 
   async tables(): Promise<TableRow[]> {
-    return rows(this.#client, TableRow, `SELECT * FROM ${this.#table('_tables')} FINAL`);
+    return this.#stamped(TableRow, `${this.#table('_tables')} FINAL`);
   }
 
+  async #stamped<T extends z.ZodRawShape>(
+    schema: z.ZodObject<T>,
+    from: string,
+    params: Record<string, unknown> = {},
+  ): Promise<z.infer<z.ZodObject<T>>[]> {
+    const sql = `SELECT *, toString(toUnixTimestamp64Micro(updated_at)) AS stamp FROM ${from}`;
+    const found = await rows(this.#client, z.looseObject({stamp: z.string()}), sql, params);
+    return found.map(row => {
+      if (BigInt(row.stamp) > this.#clock) this.#clock = BigInt(row.stamp);
+      return schema.parse(row);
+    });
+  }
+
+  /** @param shown what the tables' views show from now on; their last definitions where it is not given. */
   async setTables(
     tables: readonly TableSchema[],
     state: TableState,
-    position: bigint,
-    reason = '',
+    {position = 0n, reason = '', shown}: {position?: bigint; reason?: string; shown?: true} = {},
   ): Promise<void> {
+    const known = new Map((await this.tables()).map(row => [nameOf(row), row]));
     await insertRows(
       this.#client,
       this.#table('_tables'),
-      tables.map(({definition, id}) => ({
+      tables.map(({definition, id, name}) => ({
         schema_name: definition.schema,
         table_name: definition.table,
-        target: targetName(definition),
+        target: shown ? targetName(definition) : (known.get(name)?.target ?? ''),
         state,
         reason,
         snapshot_position: position.toString(),
-        schema_id: id,
+        schema_id: shown ? id : (known.get(name)?.schema_id ?? ''),
+        needs_read: state === 'parked' ? (known.get(name)?.needs_read ?? 0) : 0,
         updated_at: this.#now(),
       })),
     );
@@ -91,9 +156,60 @@ export class Registry {
     await this.#change(row => nameOf(row) === name, 'parked', reason);
   }
 
-  /** At a sink's start: what was set aside is tried again from where it stood. */
-  async unpark(): Promise<void> {
-    await this.#change(row => row.state === 'parked', 'streaming', '');
+  /** Sets a table aside at the source; it may be one that was never captured. */
+  async parkAtSource(table: {schema: string; table: string}, reason: string): Promise<void> {
+    await this.#put(table, {state: 'parked', reason, needs_read: 1});
+  }
+
+  /** A table is going to be captured, and nothing of it is there yet. */
+  async announce(table: {schema: string; table: string}, reason: string): Promise<void> {
+    await this.#put(table, {state: 'snapshot', reason, needs_read: 0, snapshot_position: '0'});
+  }
+
+  async #put(
+    table: {schema: string; table: string},
+    facts: Pick<TableRow, 'state' | 'reason' | 'needs_read'> & Partial<Pick<TableRow, 'snapshot_position'>>,
+  ): Promise<void> {
+    const known = (await this.tables()).find(row => nameOf(row) === tableName(table.schema, table.table));
+    await insertRows(this.#client, this.#table('_tables'), [
+      {
+        ...(known ?? {target: '', snapshot_position: '0', schema_id: ''}),
+        schema_name: table.schema,
+        table_name: table.table,
+        ...facts,
+        updated_at: this.#now(),
+      },
+    ]);
+  }
+
+  /** Tables that have, or had, a target and a topic. */
+  async everCaptured(): Promise<{schema: string; table: string; name: string}[]> {
+    const found = await rows(
+      this.#client,
+      z.object({schema: z.string(), table: z.string()}),
+      `SELECT DISTINCT schema_name AS schema, table_name AS table FROM ${this.#table('_schema_changes')}`,
+    );
+    return found.map(row => ({...row, name: tableName(row.schema, row.table)}));
+  }
+
+  /** At its next start capture reads the table again; false where it does so anyway, or the table is gone. */
+  async readAgain(name: string, reason: string): Promise<boolean> {
+    const follows = (row: TableRow): boolean =>
+      nameOf(row) === name && row.state !== 'dropped' && !(row.state === 'parked' && row.needs_read === 1);
+    if (!(await this.tables()).some(follows)) return false;
+    await this.#change(follows, 'snapshot', reason);
+    return true;
+  }
+
+  /** The table is not there any more. */
+  async drop(name: string, reason: string): Promise<void> {
+    await this.#change(row => nameOf(row) === name, 'dropped', reason);
+  }
+
+  /** What a sink set aside is tried again from where it stood: at its start, or where somebody asks for one table. */
+  async unpark(name?: string): Promise<void> {
+    const which = (row: TableRow): boolean => isSetAsideBySink(row) && (name ?? nameOf(row)) === nameOf(row);
+    await this.#change(which, 'streaming', '');
   }
 
   async #change(which: (row: TableRow) => boolean, state: TableState, reason: string): Promise<void> {
@@ -101,10 +217,84 @@ export class Registry {
       ...row,
       state,
       reason,
-      target: targetName({schema: row.schema_name, table: row.table_name}),
+      needs_read: 0,
+      ...(state === 'snapshot' && {snapshot_position: '0'}), // nothing of it is read yet
       updated_at: this.#now(),
     }));
     await insertRows(this.#client, this.#table('_tables'), changed);
+  }
+
+  /** From here on no table is known to be complete up to any position. */
+  async forgetWatermarks(): Promise<void> {
+    const table = this.#table('_watermarks');
+    await command(
+      this.#client,
+      `INSERT INTO ${table} SELECT * REPLACE (0 AS position, fromUnixTimestamp64Micro(${this.#now()}, 'UTC') AS updated_at) FROM ${table} FINAL`,
+    );
+  }
+
+  /** Remembers how tables are captured from a version on, and what was done to get there. */
+  async saveHistory(
+    entries: readonly (HistoryEntry & {kind: ChangeKind; change: string; views: readonly string[]})[],
+  ): Promise<void> {
+    await this.saveSchemas(entries.map(({table}) => table.schema));
+    await insertRows(
+      this.#client,
+      this.#table('_schema_changes'),
+      entries.map(({since, table: {schema, source}, kind, change, views}) => ({
+        schema_name: schema.definition.schema,
+        table_name: schema.definition.table,
+        oid: source.oid,
+        since: since.toString(),
+        kind,
+        change,
+        views,
+        generation: schema.definition.generation,
+        schema_id: schema.id,
+        source: JSON.stringify(source),
+        at: this.#now(),
+      })),
+    );
+  }
+
+  async history(): Promise<History> {
+    const found = await rows(
+      this.#client,
+      HistoryRow,
+      `SELECT oid, toString(since) AS since, schema_id, generation, schema_name, table_name, source
+       FROM ${this.#table('_schema_changes')} FINAL WHERE kind <> 'gone' ORDER BY since`,
+    );
+    const byOid = new Map<number, HistoryEntry[]>();
+    const generations = new Map<string, number>();
+    for (const row of found) {
+      const name = tableName(row.schema_name, row.table_name);
+      generations.set(name, Math.max(generations.get(name) ?? 0, row.generation));
+      const list = byOid.get(row.oid) ?? [];
+      byOid.set(row.oid, list);
+      const source = CatalogTable.parse(JSON.parse(row.source));
+      list.push({since: BigInt(row.since), table: capturedTable(await this.schema(row.schema_id), source)});
+    }
+    return {byOid, generations};
+  }
+
+  /** The tables whose current rows can be read, as their views show them. */
+  async shownTables(): Promise<CapturedTable[]> {
+    const {byOid} = await this.history();
+    const entries = [...byOid.values()].flat();
+    return (await this.tables()).flatMap(row => {
+      if (row.schema_id === '' || row.state === 'dropped') return [];
+      return entries.findLast(({table}) => table.schema.id === row.schema_id)?.table ?? [];
+    });
+  }
+
+  /** The last changes of the tables' definitions, newest first; the first reading of a table is none. */
+  async changes(): Promise<ChangeRow[]> {
+    return rows(
+      this.#client,
+      ChangeRow,
+      `SELECT schema_name, table_name, oid, toString(since) AS since, kind, change, views, toString(at) AS at
+       FROM ${this.#table('_schema_changes')} FINAL WHERE kind <> 'note' AND change <> '${FIRST_READ}' ORDER BY at DESC LIMIT 200`,
+    );
   }
 
   /** Must be called before the first row with this definition is sent: the sink reads it by the row's header. */
@@ -140,13 +330,8 @@ export class Registry {
   }
 
   async source(): Promise<SourceRow | undefined> {
-    const [row] = await rows(
-      this.#client,
-      SourceRow,
-      `SELECT * FROM ${this.#table('_source')} FINAL WHERE pipeline = {pipeline: String}`,
-      {pipeline: this.#pipeline},
-    );
-    return row;
+    const from = `${this.#table('_source')} FINAL WHERE pipeline = {pipeline: String}`;
+    return (await this.#stamped(SourceRow, from, {pipeline: this.#pipeline}))[0];
   }
 
   async saveSource(row: SourceRow): Promise<void> {
@@ -155,5 +340,12 @@ export class Registry {
     ]);
   }
 }
+
+/** A sink that set a table aside leaves its offsets where they are. */
+export const isSetAsideBySink = (row: TableRow): boolean => row.state === 'parked' && row.needs_read === 0;
+
+/** The table is being read beside the stream, and from where; undefined where nothing of that reading holds. */
+export const readingSince = ({state, snapshot_position: position}: TableRow): Lsn | undefined =>
+  state === 'snapshot' && position !== '0' ? (BigInt(position) as Lsn) : undefined;
 
 export const nameOf = (row: TableRow): string => tableName(row.schema_name, row.table_name);

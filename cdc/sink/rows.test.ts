@@ -1,12 +1,70 @@
 import test from 'ava';
+import {CopyTextReader} from '../source/copy-text.ts';
+import {type Lsn, rowVersion} from '../source/lsn.ts';
+import {sharePipeline} from '../test-support/share-pipeline.ts';
 import {startPipeline} from '../test-support/start-pipeline.ts';
+import {Registry} from './registry.ts';
+import {SnapshotBatch} from './snapshot-batch.ts';
 
-test('R5 keys move over each other, and an old key is used again', async t => {
-  const {pg, query, caughtUp} = await startPipeline(
-    t,
-    'CREATE TABLE k (id int PRIMARY KEY, v int NOT NULL); INSERT INTO k SELECT i, i FROM generate_series(11, 40) i',
+const shared = sharePipeline(test, {FRESHET_TOPIC_PARTITIONS: '3'});
+
+const together = shared.corner('CREATE TABLE r (id int PRIMARY KEY, v text)');
+test('R1 inserted and updated in one transaction: the update', async t => {
+  const {pg, query, caughtUp} = await together(t);
+  await pg.query("BEGIN; INSERT INTO r VALUES (1, 'a'); UPDATE r SET v = 'b'; COMMIT");
+  await pg.query("BEGIN; INSERT INTO r VALUES (2, 'a'); UPDATE r SET v = NULL WHERE id = 2; COMMIT");
+  await caughtUp();
+  t.deepEqual(await query('SELECT id, v FROM {an}.r ORDER BY id'), [
+    {id: 1, v: 'b'},
+    {id: 2, v: null},
+  ]);
+});
+
+const absent = shared.corner(
+  "CREATE TABLE r (id int PRIMARY KEY, v text); INSERT INTO r VALUES (3, 'there')",
+);
+test('R3 inserted and deleted in one transaction: absent', async t => {
+  const {pg, query, caughtUp} = await absent(t);
+  await pg.query("BEGIN; INSERT INTO r VALUES (1, 'a'); DELETE FROM r WHERE id = 1; COMMIT");
+  await pg.query("BEGIN; INSERT INTO r VALUES (2, 'a'); UPDATE r SET v = 'b'; DELETE FROM r; COMMIT");
+  await pg.query(
+    "BEGIN; INSERT INTO r VALUES (4, 'a'); DELETE FROM r WHERE id = 4; INSERT INTO r VALUES (4, 'c'); COMMIT",
   );
   await caughtUp();
+  t.deepEqual(await query('SELECT id, v FROM {an}.r ORDER BY id'), [{id: 4, v: 'c'}]);
+});
+
+const late = shared.corner(
+  'CREATE TABLE l (id int PRIMARY KEY, v int); INSERT INTO l SELECT i, 0 FROM generate_series(1, 4) i',
+);
+test('R4 a streamed change wins over the snapshot, also where the snapshot lands behind it', async t => {
+  const {pg, query, caughtUp, ch, settings, schema} = await late(t);
+  await pg.query(
+    'UPDATE l SET v = 1 WHERE id = 1; DELETE FROM l WHERE id = 2; UPDATE l SET id = 30 WHERE id = 3',
+  );
+  await caughtUp();
+  const expected = [
+    {id: 1, v: 1},
+    {id: 4, v: 0},
+    {id: 30, v: 0},
+  ];
+  t.deepEqual(await query('SELECT id, v FROM {an}.l ORDER BY id'), expected);
+  const registry = new Registry(ch, settings);
+  const row = (await registry.tables()).find(({schema_name}) => schema_name === schema)!;
+  const version = rowVersion(0, BigInt(row.snapshot_position) as Lsn, 0);
+  const table = await registry.schema(row.schema_id);
+  const batch = new SnapshotBatch({client: ch, settings, table}, {version, commitMicros: 0n});
+  const reader = new CopyTextReader(tuple => batch.add(tuple));
+  for (const id of [1, 2, 3, 4]) reader.push(Buffer.from(`${id}\t0\n`));
+  await batch.write();
+  t.deepEqual(await query('SELECT id, v FROM {an}.l ORDER BY id'), expected);
+});
+
+const keys = shared.corner(
+  'CREATE TABLE k (id int PRIMARY KEY, v int NOT NULL); INSERT INTO k SELECT i, i FROM generate_series(11, 40) i',
+);
+test('R5 keys move over each other, and an old key is used again', async t => {
+  const {pg, query, caughtUp} = await keys(t);
   await pg.query('UPDATE k SET id = id - 10'); // 11 to 40 become 1 to 30: most of them take a key just left
   await pg.query('BEGIN; UPDATE k SET id = 100 WHERE id = 5; INSERT INTO k VALUES (5, -5); COMMIT');
   await pg.query(
@@ -21,17 +79,15 @@ test('R5 keys move over each other, and an old key is used again', async t => {
   );
 });
 
-test('R9 identity by another index, and columns that may not be NULL', async t => {
-  const {pg, query, caughtUp} = await startPipeline(
-    t,
-    `CREATE TABLE i (id int PRIMARY KEY, b text NOT NULL, a uuid NOT NULL, n numeric(9,2) NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+const identities =
+  shared.corner(`CREATE TABLE i (id int PRIMARY KEY, b text NOT NULL, a uuid NOT NULL, n numeric(9,2) NOT NULL, at timestamptz NOT NULL DEFAULT now(),
        list int[] NOT NULL DEFAULT '{1}');
      CREATE UNIQUE INDEX by_a ON i (a, b); ALTER TABLE i REPLICA IDENTITY USING INDEX by_a;
      CREATE TABLE d (id int PRIMARY KEY, b text NOT NULL, n numeric(9,2) NOT NULL, at timestamptz NOT NULL DEFAULT now(), e date NOT NULL);
      INSERT INTO i SELECT n, 'b' || n, gen_random_uuid(), n FROM generate_series(1, 6) n;
-     INSERT INTO d SELECT n, 'b' || n, n, now(), '2024-01-01' FROM generate_series(1, 6) n`,
-  );
-  await caughtUp();
+     INSERT INTO d SELECT n, 'b' || n, n, now(), '2024-01-01' FROM generate_series(1, 6) n`);
+test('R9 identity by another index, and columns that may not be NULL', async t => {
+  const {pg, query, caughtUp, schema} = await identities(t);
   await pg.query('DELETE FROM i WHERE id = 1; DELETE FROM d WHERE id = 1'); // no more than the key is sent
   await pg.query(`UPDATE i SET id = 20, n = 2.5 WHERE id = 2`); // not the key that counts here
   await pg.query(
@@ -50,21 +106,17 @@ test('R9 identity by another index, and columns that may not be NULL', async t =
     (await pg.query('SELECT id, b FROM d ORDER BY id')).rows,
   );
   t.deepEqual(
-    await query(`SELECT sorting_key FROM system.tables WHERE database = '{cdc}' AND name = 'public__i'`),
+    await query(`SELECT sorting_key FROM system.tables WHERE database = '{cdc}' AND name = '${schema}__i'`),
     [{sorting_key: 'a, b'}],
   );
 });
 
-test('R10 TRUNCATE of several tables, with rows in flight before and behind it', async t => {
-  const {pg, query, caughtUp} = await startPipeline(
-    t,
-    `CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+const truncated = shared.corner(`CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
      CREATE TABLE c (id int PRIMARY KEY, a int REFERENCES a); CREATE TABLE d (id int PRIMARY KEY);
      INSERT INTO a SELECT generate_series(1, 50); INSERT INTO b SELECT generate_series(1, 50);
-     INSERT INTO c SELECT i, i FROM generate_series(1, 50) i; INSERT INTO d VALUES (1)`,
-    {FRESHET_TOPIC_PARTITIONS: '3'},
-  );
-  await caughtUp();
+     INSERT INTO c SELECT i, i FROM generate_series(1, 50) i; INSERT INTO d VALUES (1)`);
+test('R10 TRUNCATE of several tables, with rows in flight before and behind it', async t => {
+  const {pg, query, caughtUp} = await truncated(t);
   await pg.query(
     'INSERT INTO a SELECT generate_series(51, 500); UPDATE c SET id = id + 1000; DELETE FROM b WHERE id < 9',
   );
@@ -119,12 +171,12 @@ test('S1 rows that share positions in the log arrive all, wherever the pipeline 
       )
     ).rows,
   );
-  // Each row has one version, however often it was sent, and those of a transaction count up from 1.
+  // Each row has one version, however often it was sent, and those of a transaction count up by two.
   t.deepEqual(
     await query(
       `SELECT toInt32(uniqExact(_version)) AS n, toInt32(min(_version % 281474976710656)) AS first, toInt32(max(_version % 281474976710656)) AS last
        FROM {cdc}.public__s WHERE filler LIKE 'x%' GROUP BY round ORDER BY round`,
     ),
-    Array.from({length: 4}, () => ({n: 20, first: 1, last: 20})),
+    Array.from({length: 4}, () => ({n: 20, first: 2, last: 40})),
   );
 });

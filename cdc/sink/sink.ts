@@ -1,20 +1,22 @@
 import {setTimeout as sleep} from 'node:timers/promises';
-import {asPipelineError} from '../failures.ts';
+import type {Share} from '../budget.ts';
+import {asPipelineError, type PipelineError} from '../failures.ts';
 import type {Delivery} from '../kafka/message.ts';
 import type {Receiver, Watermark} from '../kafka/transport.ts';
 import {metrics} from '../observe/metrics.ts';
 import {retrying} from '../retry.ts';
+import type {TableSchema} from '../source/table-schema.ts';
 import {Completeness} from './completeness.ts';
+import type {Placed} from './dead-letters.ts';
 import {FreshnessLog} from './freshness-log.ts';
+import {Refusals} from './refusals.ts';
+import {nameOf} from './registry.ts';
 import type {SinkOptions} from './sink-options.ts';
+import {TableWork} from './table-work.ts';
 import {applySegment, type Segment, SegmentQueue} from './table-writer.ts';
 
-interface TableWork {
-  readonly queue: SegmentQueue;
-  /** Resolves when there may be something to do. */
-  wake: () => void;
-  parked: boolean;
-}
+/** How often a sink looks whether a table that it set aside is to go on. */
+const LOOK_MS = 1_000;
 
 /**
  * Reads the subscriber's messages and makes them visible in ClickHouse, until the signal aborts; then what was
@@ -34,15 +36,17 @@ class Sink implements Receiver {
   readonly #loops: Promise<void>[] = [];
   readonly #freshness: FreshnessLog;
   readonly #completeness: Completeness;
-  #waiting: (() => void)[] = [];
-  #bytes = 0;
+  readonly #refusals: Refusals;
+  readonly #share: Share;
   #draining = false;
 
   constructor(options: SinkOptions, stop: AbortSignal) {
     this.#options = options;
     this.#stop = stop;
+    this.#share = options.budget.share(metrics.sinkBufferBytes);
     this.#freshness = new FreshnessLog(options);
     this.#completeness = new Completeness(options);
+    this.#refusals = new Refusals(options, AbortSignal.any([stop, this.#failed.signal]));
   }
 
   async run(): Promise<void> {
@@ -52,8 +56,10 @@ class Sink implements Receiver {
     const reporting = Promise.all([
       this.#freshness.run(reports.signal),
       this.#completeness.run(reports.signal),
+      this.#takeUp(signal),
     ]).catch(error => this.#fail(error));
     try {
+      await this.#refusals.learn();
       await subscriber.run(this, signal);
     } catch (error) {
       this.#fail(error);
@@ -64,24 +70,24 @@ class Sink implements Receiver {
     reports.abort();
     await reporting;
     await subscriber.close();
+    this.#options.budget.close(this.#share);
     if (this.#failed.signal.aborted) throw this.#failed.signal.reason;
   }
 
   async accept(delivery: Delivery): Promise<void> {
     const table = this.#table(delivery.table);
-    try {
-      if (!table.parked)
-        for (const message of delivery.messages) this.#bytes += table.queue.add(message, delivery.partition);
-    } catch (error) {
-      await this.#park(delivery.table, table, error);
+    const {partition, messages} = delivery;
+    if (!table.parked && messages[0]) {
+      if (!table.next.has(partition)) table.next.set(partition, messages[0].offset);
+      try {
+        for (const message of messages) this.#hold(table.queue.add(message, partition));
+      } catch (error) {
+        if (asPipelineError(error).reaction !== 'park') throw error;
+        this.#again(delivery.table, table);
+      }
     }
-    metrics.sinkBufferBytes.set(this.#bytes);
     table.wake();
-    while (this.#bytes > this.#options.settings.FRESHET_BUFFER_BYTES && !this.#failed.signal.aborted) {
-      const {promise, resolve} = Promise.withResolvers<void>();
-      this.#waiting.push(resolve);
-      await promise;
-    }
+    if (!this.#failed.signal.aborted) await this.#share.room();
     this.#failed.signal.throwIfAborted();
   }
 
@@ -92,11 +98,9 @@ class Sink implements Receiver {
   #table(name: string): TableWork {
     const known = this.#tables.get(name);
     if (known) return known;
-    const table: TableWork = {
-      queue: new SegmentQueue(this.#options.settings.FRESHET_BATCH_BYTES),
-      wake: () => {},
-      parked: false,
-    };
+    const {settings, subscriber} = this.#options;
+    const keep = subscriber.rewind ? this.#refusals.of(name).size > 0 : 'always';
+    const table = new TableWork(settings.FRESHET_BATCH_BYTES, keep);
     this.#tables.set(name, table);
     this.#loops.push(this.#loop(name, table).catch(error => this.#fail(error)));
     return table;
@@ -105,7 +109,7 @@ class Sink implements Receiver {
   /** A quiet table's row goes out at once; a busy one's wait for each other until the last insert is `flush` old. */
   async #loop(name: string, table: TableWork): Promise<void> {
     const {settings} = this.#options;
-    let last = 0;
+    let last = Number.NEGATIVE_INFINITY;
     while (!this.#failed.signal.aborted) {
       if (table.queue.isEmpty) {
         if (this.#draining) return;
@@ -114,68 +118,156 @@ class Sink implements Receiver {
         await promise;
         continue;
       }
-      const wait = last + settings.FRESHET_FLUSH_MS - Date.now();
+      const wait = last + settings.FRESHET_FLUSH_MS - performance.now();
       if (wait > 0 && !table.queue.hasFull && !this.#draining) {
         await sleep(Math.min(wait, 50));
         continue;
       }
-      last = Date.now();
+      last = performance.now();
       const segment = table.queue.shift()!;
       try {
-        await this.#apply(name, segment);
+        await this.#apply(name, table, segment);
       } catch (error) {
-        await this.#park(name, table, error);
+        await this.#park(name, table, segment, asPipelineError(error));
       }
-      this.#free(segment.bytes);
+      this.#hold(-segment.held);
     }
   }
 
-  async #apply(name: string, segment: Segment): Promise<void> {
-    const {client, settings, registry, subscriber, log} = this.#options;
-    if (segment.schemaId !== '') {
-      const table = await retrying(`definition of ${name}`, () => registry.schema(segment.schemaId), {
-        log,
-        signal: this.#failed.signal,
-      });
-      const done = metrics.insertSeconds.startTimer();
-      await retrying(`insert into ${name}`, () => applySegment({client, settings, table}, segment), {
-        log,
-        signal: AbortSignal.any([this.#failed.signal, this.#stop]),
-      });
-      done();
-      metrics.rowsVisible.inc({table: name}, segment.count);
-      if (segment.count > 0) this.#freshness.add(table, segment);
+  async #apply(name: string, table: TableWork, segment: Segment): Promise<void> {
+    const {turn} = table;
+    try {
+      await this.#insert(name, table, segment);
+      if (segment.kept) await this.#refusals.applied(name, segment.kept);
+    } catch (thrown) {
+      const error = asPipelineError(thrown);
+      if (error.reaction !== 'park') throw error;
+      if (segment.kept) await this.#applyApart(name, table, segment.kept, error);
+      else this.#again(name, table);
     }
-    for (const [partition, next] of segment.ends) {
-      subscriber.visible(name, partition, next);
+    if (turn !== table.turn) return; // all of it comes once more
+    table.applied();
+    this.#visible(name, table, segment.ends);
+  }
+
+  #visible(name: string, table: TableWork, ends: Iterable<readonly [number, bigint]>): void {
+    for (const [partition, next] of ends) {
+      table.next.set(partition, next);
+      this.#options.subscriber.visible(name, partition, next);
       this.#completeness.visible(name, partition, next);
     }
   }
 
-  #free(bytes: number): void {
-    this.#bytes -= bytes;
-    metrics.sinkBufferBytes.set(this.#bytes);
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
+  async #insert(name: string, work: TableWork, segment: Segment): Promise<void> {
+    const {client, settings, registry, letters, log} = this.#options;
+    if (segment.broken) throw segment.broken;
+    if (segment.schemaId === '') return;
+    const table = await retrying(`definition of ${name}`, () => registry.schema(segment.schemaId), {
+      log,
+      signal: this.#failed.signal,
+    });
+    if (table.definition.generation <= work.passedOver) return;
+    if (work.passedOver > 0) metrics.parked.set({table: name}, 0);
+    work.passedOver = 0;
+    const done = metrics.insertSeconds.startTimer();
+    await retrying(`insert into ${name}`, () => applySegment({client, settings, table, letters}, segment), {
+      log,
+      signal: AbortSignal.any([this.#failed.signal, this.#stop]),
+    }).catch(async error => {
+      if (!(await this.#isReplaced(name, table, error))) throw error;
+    });
+    done();
+    metrics.rowsVisible.inc({table: name}, segment.count);
+    if (segment.count > 0) this.#freshness.add(table, segment);
+  }
+
+  /** Throws where the table must stop at a message. */
+  async #applyApart(
+    name: string,
+    table: TableWork,
+    kept: readonly Placed[],
+    known: PipelineError,
+  ): Promise<void> {
+    const insert = async (messages: readonly Placed[]): Promise<void> => {
+      const queue = new SegmentQueue(Number.POSITIVE_INFINITY, false, true);
+      for (const {message, partition} of messages) queue.add(message, partition);
+      for (let part = queue.shift(); part; part = queue.shift()) await this.#insert(name, table, part);
+    };
+    const stopped = await this.#refusals.apart(name, kept, insert, known);
+    if (!stopped) return;
+    const before = kept.slice(0, stopped.at);
+    this.#visible(
+      name,
+      table,
+      before.map(({partition, message}) => [partition, message.offset + 1n] as const),
+    );
+    throw stopped.error;
+  }
+
+  /** Has the messages from the first one that is not visible delivered once more, and keeps them. */
+  #again(name: string, table: TableWork): void {
+    this.#hold(-table.startAgain());
+    this.#options.subscriber.rewind?.again(name, table.next);
+  }
+
+  /** Tables that were set aside go on where somebody asked for it. */
+  async #takeUp(signal: AbortSignal): Promise<void> {
+    const {subscriber, registry, log} = this.#options;
+    while (subscriber.rewind && !signal.aborted) {
+      await sleep(LOOK_MS, undefined, {signal}).catch(() => {});
+      const parked = [...this.#tables].filter(([, table]) => table.parked);
+      if (parked.length === 0 || signal.aborted) continue;
+      const rows = await registry.tables().catch(() => []); // the next look finds more
+      for (const [name, table] of parked) {
+        if (rows.find(row => nameOf(row) === name)?.state !== 'streaming') continue;
+        log.info({table: name}, `${name} is taken up again`);
+        metrics.parked.set({table: name}, 0);
+        table.parked = false;
+        this.#again(name, table);
+      }
+    }
+  }
+
+  /**
+   * Rows for a target that is gone, because the table was read into a newer one: they are in what was read. That holds
+   * also for one that its target could not take: it does not set the table aside once more.
+   */
+  async #isReplaced(name: string, table: TableSchema, thrown: unknown): Promise<boolean> {
+    const {code, reaction} = asPipelineError(thrown);
+    if (code !== 'ch.not_set_up' && reaction !== 'park') return false;
+    const {registry} = this.#options;
+    const row = (await registry.tables()).find(candidate => nameOf(candidate) === name);
+    if (!row || row.schema_id === '') return false;
+    const shown = await registry.schema(row.schema_id);
+    return row.state === 'dropped' || shown.definition.generation > table.definition.generation;
+  }
+
+  #hold(more: number): void {
+    this.#share.hold(this.#share.held + more);
   }
 
   /** Sets the table aside where the failure is its own; anything else ends the sink. */
-  async #park(name: string, table: TableWork, thrown: unknown): Promise<void> {
-    const error = asPipelineError(thrown);
-    if (error.reaction !== 'park' || !this.#options.subscriber.park(name)) throw error;
-    const {log, registry} = this.#options;
-    table.parked = true;
-    for (let segment = table.queue.shift(); segment; segment = table.queue.shift()) this.#free(segment.bytes);
-    log.error({code: error.code, hint: error.hint, table: name}, `${name} is parked: ${error.message}`);
+  async #park(name: string, table: TableWork, segment: Segment, error: PipelineError): Promise<void> {
+    if (error.reaction !== 'park') throw error;
+    const {log, registry, subscriber, passOver} = this.#options;
     metrics.parked.set({table: name}, 1);
+    if (!subscriber.rewind) {
+      const {definition} = await registry.schema(segment.schemaId);
+      if (!(await passOver?.(name, definition.generation, error))) throw error;
+      table.passedOver = definition.generation;
+      return this.#visible(name, table, segment.ends);
+    }
+    subscriber.rewind.park(name);
+    log.error({code: error.code, hint: error.hint, table: name}, `${name} is parked: ${error.message}`);
     await registry.park(name, error.message);
+    table.parked = true; // behind its record, by which it is taken up again
+    this.#hold(-table.clear());
   }
 
   #fail(thrown: unknown): void {
     if (this.#failed.signal.aborted) return;
     this.#failed.abort(asPipelineError(thrown));
     for (const table of this.#tables.values()) table.wake();
-    this.#free(0);
+    this.#share.settle(true);
   }
 }

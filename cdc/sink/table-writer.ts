@@ -1,61 +1,81 @@
-import {PipelineError} from '../failures.ts';
+import {asPipelineError, PipelineError} from '../failures.ts';
 import {HEADER, type InMessage} from '../kafka/message.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Settings} from '../settings/settings.ts';
-import type {SnapshotChunk} from '../source/snapshot.ts';
+import type {Reject} from '../source/row-encoder.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {Bytes} from '../types/bytes.ts';
 import {type ClickHouseClient, chName, insertJson, insertRows} from './clickhouse.ts';
+import type {DeadLetters, Placed} from './dead-letters.ts';
 import {joinObject, rowImage, splitObject} from './row-json.ts';
 import {deleteBelow, insertStatement} from './target.ts';
 import {type IncompleteRow, resolveUnchanged} from './toast.ts';
+import {inPieces} from './toast-pieces.ts';
 
 /** A row that cannot go as its bytes are: values to look up, or values ClickHouse cannot hold. */
-interface SpecialRow extends IncompleteRow {
+export interface SpecialRow extends IncompleteRow {
   readonly technical: string;
-  readonly rejects: readonly {column: string; reason: string}[];
 }
 
+/** A special row's map of values, and a segment's own things. */
+const ROW_BYTES = 1 << 10;
+
 /** Messages that are applied in one step: rows of one table definition, or one horizon. */
-export interface Segment {
+export class Segment {
   readonly schemaId: string;
-  readonly rows: Bytes;
-  readonly special: SpecialRow[];
   readonly horizon: {version: string; commitMicros: string} | undefined;
-  count: number;
-  /** What it holds in memory, roughly. */
-  bytes: number;
+  readonly rows: Bytes;
+  readonly special: SpecialRow[] = [];
+  specialBytes = 0;
+  /** Of kept messages that nobody else holds. */
+  keptBytes = 0;
+  count = 0;
+  /** Of its rows. */
+  bytes = 0;
   /** partition → offset behind its last message here */
-  readonly ends: Map<number, bigint>;
-  oldestCommit: number;
-  newestCommit: number;
+  readonly ends = new Map<number, bigint>();
+  oldestCommit = Number.POSITIVE_INFINITY;
+  newestCommit = 0;
+  /** Its messages as they came, where they are kept. */
+  readonly kept: Placed[] | undefined;
+  /** Its one message cannot be read. */
+  readonly broken: PipelineError | undefined;
+
+  constructor(
+    schemaId: string,
+    {horizon, kept, broken}: Partial<Pick<Segment, 'horizon' | 'kept' | 'broken'>> = {},
+  ) {
+    this.schemaId = schemaId;
+    this.horizon = horizon;
+    this.kept = kept;
+    this.broken = broken;
+    this.rows = new Bytes(horizon ? 0 : 1 << 12);
+  }
+
+  /** What it takes in memory, roughly. */
+  get held(): number {
+    const special = this.specialBytes + (this.special.length + 1) * ROW_BYTES;
+    return this.rows.buffer.length + special + this.keptBytes;
+  }
 }
 
 const CLOSE = 0x7d;
 const COMMA = 0x2c;
 const NEWLINE = 0x0a;
 
-function newSegment(schemaId: string, horizon?: Segment['horizon']): Segment {
-  return {
-    schemaId,
-    horizon,
-    rows: new Bytes(1 << 14),
-    special: [],
-    count: 0,
-    bytes: 0,
-    ends: new Map(),
-    oldestCommit: Number.POSITIVE_INFINITY,
-    newestCommit: 0,
-  };
-}
-
 /** The messages of one table that wait for ClickHouse, cut into segments of at most `maxBytes`. */
 export class SegmentQueue {
   readonly #maxBytes: number;
   readonly #segments: Segment[] = [];
+  readonly #weigh: boolean;
+  /** Are messages kept, and those that cannot be read queued as well, so that they can be told apart? */
+  keep: boolean;
 
-  constructor(maxBytes: number) {
+  /** @param weigh do kept messages count as bytes, or does somebody else hold them anyway? */
+  constructor(maxBytes: number, weigh = true, keep = false) {
     this.#maxBytes = maxBytes;
+    this.#weigh = weigh;
+    this.keep = keep;
   }
   get isEmpty(): boolean {
     return this.#segments.length === 0;
@@ -68,13 +88,29 @@ export class SegmentQueue {
     return this.#segments.shift();
   }
 
-  /** Gives the bytes by which the queue grew. Throws `kafka.bad_message`. */
+  /** Gives the bytes by which the queue grew in memory. Throws `kafka.bad_message` where messages are not kept. */
   add(message: InMessage, partition: number): number {
+    const last = this.#segments.at(-1);
+    const before = last?.held ?? 0;
+    try {
+      this.#add(message, partition);
+    } catch (thrown) {
+      const broken = asPipelineError(thrown);
+      if (!this.keep || broken.reaction !== 'park') throw thrown;
+      const segment = new Segment('', {broken, kept: [{message, partition}]});
+      segment.ends.set(partition, message.offset + 1n);
+      this.#segments.push(segment);
+    }
+    const now = this.#segments.at(-1)!;
+    return now === last ? now.held - before : now.held;
+  }
+
+  #add(message: InMessage, partition: number): void {
     const {offset, value, headers} = message;
     if (value === null) {
       // A tombstone says nothing new: the deletion came before it.
       this.#segment('', 0).ends.set(partition, offset + 1n);
-      return 0;
+      return;
     }
     const technical = headers[HEADER.row]?.toString('latin1');
     const schemaId = headers[HEADER.schema]?.toString('latin1');
@@ -87,30 +123,35 @@ export class SegmentQueue {
     const commitMicros = technical.slice(technical.lastIndexOf(':') + 1, -1);
     const version = headers[HEADER.horizon]?.toString('latin1');
     if (version !== undefined) {
-      const segment = newSegment(schemaId, {version, commitMicros});
+      const horizon = {version, commitMicros};
+      const segment = new Segment(schemaId, {horizon, ...(this.keep && {kept: [{message, partition}]})});
       segment.ends.set(partition, offset + 1n);
       this.#segments.push(segment);
-      return 0;
+      return;
     }
+    const special = headers[HEADER.unchanged] || headers[HEADER.rejects];
+    const image = rowImage(value, isDeletion(technical));
     const segment = this.#segment(schemaId, value.length);
-    const before = segment.bytes;
-    if (headers[HEADER.unchanged] || headers[HEADER.rejects]) {
-      segment.special.push(specialRow(message, technical));
+    if (special) {
+      segment.special.push(specialRow(message, technical, image));
       segment.bytes += value.length * 2;
+      segment.specialBytes += value.length * 2;
     } else {
-      const image = rowImage(value, technical.includes('"_is_deleted":1'));
       segment.rows.bytes(image.subarray(0, -1));
       segment.rows.byte(COMMA);
       segment.rows.ascii(technical);
       segment.rows.byte(NEWLINE);
-      segment.bytes += image.length + technical.length;
+      segment.bytes = segment.bytes + image.length + technical.length + 1;
+    }
+    if (segment.kept) {
+      segment.kept.push({message, partition});
+      segment.keptBytes += (this.#weigh ? value.length : 0) + KEPT_BYTES;
     }
     segment.count += 1;
     segment.ends.set(partition, offset + 1n);
     const commit = Number(commitMicros);
     segment.oldestCommit = Math.min(segment.oldestCommit, commit);
     segment.newestCommit = Math.max(segment.newestCommit, commit);
-    return segment.bytes - before;
   }
 
   /** The segment to add to. Nothing is added behind a horizon, or to rows of another definition. */
@@ -119,30 +160,45 @@ export class SegmentQueue {
     if (
       last &&
       !last.horizon &&
+      !last.broken &&
+      (last.kept !== undefined) === this.keep &&
       (schemaId === '' || last.schemaId === schemaId) &&
       last.bytes + more <= this.#maxBytes
     ) {
       return last;
     }
-    const segment = newSegment(schemaId || (last?.schemaId ?? ''));
+    const segment = new Segment(schemaId || (last?.schemaId ?? ''), this.keep ? {kept: []} : {});
     this.#segments.push(segment);
     return segment;
   }
 }
 
-function specialRow(message: InMessage, technical: string): SpecialRow {
+const isDeletion = (technical: string): boolean => technical.includes('"_is_deleted":1');
+
+/** What a message's headers and objects hold in memory, roughly. */
+const KEPT_BYTES = 1_000;
+
+function specialRow(message: InMessage, technical: string, image: Buffer): SpecialRow {
   const {key, value, headers} = message;
   const list = <T>(header: string): T[] => JSON.parse(headers[header]?.toString('utf8') ?? '[]') as T[];
   return {
     key: key?.toString('utf8') ?? '',
     keyText: headers[HEADER.key]?.toString('utf8') ?? '',
     unchanged: list<string>(HEADER.unchanged),
-    rejects: list<{column: string; reason: string}>(HEADER.rejects),
+    rejects: list<Reject>(HEADER.rejects),
     moved: headers[HEADER.moved] !== undefined,
     technical,
     version: BigInt(/"_version":"(\d+)"/.exec(technical)?.[1] ?? '0'),
-    members: splitObject(rowImage(value!, false)),
+    xid: xidOf(value!),
+    members: splitObject(image),
   };
+}
+
+const TX_ID = '"txId":';
+/** From the envelope's source, which stands behind the rows. */
+function xidOf(value: Buffer): number {
+  const at = value.lastIndexOf(TX_ID) + TX_ID.length;
+  return Number.parseInt(value.toString('latin1', at, at + 10), 10);
 }
 
 export interface ApplyContext {
@@ -152,9 +208,19 @@ export interface ApplyContext {
 }
 
 /** Makes a segment visible in ClickHouse. Running it again does no harm: versions decide. */
-export async function applySegment(context: ApplyContext, segment: Segment): Promise<void> {
-  const {client, settings, table} = context;
-  if (segment.horizon) return deleteBelow(client, settings, table, segment.horizon);
+export async function applySegment(
+  context: ApplyContext & {readonly letters: DeadLetters},
+  segment: Segment,
+): Promise<void> {
+  const {client, settings, table, letters} = context;
+  if (segment.broken) throw segment.broken;
+  if (segment.horizon) {
+    await deleteBelow(client, settings, table, segment.horizon);
+    // A letter that was retried meanwhile stands below it.
+    if (await letters.supersede(table.name, BigInt(segment.horizon.version)))
+      await deleteBelow(client, settings, table, segment.horizon);
+    return;
+  }
   const statement = insertStatement(settings, table);
   failpoint('sink.before_insert');
   if (segment.rows.length > 0) {
@@ -165,15 +231,29 @@ export async function applySegment(context: ApplyContext, segment: Segment): Pro
   if (segment.special.length > 0) await applySpecial(context, statement, segment.special);
 }
 
-async function applySpecial(
+/**
+ * Rows that cannot go as their bytes are, with what is unchanged looked up and what has no place recorded. Values are
+ * looked up for a part of the rows at a time: a small message can stand for a large row.
+ */
+export async function applySpecial(
   context: ApplyContext,
   statement: string,
   special: readonly SpecialRow[],
 ): Promise<void> {
   const {client, settings, table} = context;
-  const incomplete = special.filter(row => row.unchanged.length > 0);
-  const gone =
-    incomplete.length > 0 ? await resolveUnchanged(client, settings, table, incomplete) : new Set();
+  for (const piece of await inPieces(client, settings, table, special)) {
+    await applyPiece(context, statement, piece);
+    for (const {members, unchanged} of piece) for (const name of unchanged) members.delete(name);
+  }
+}
+
+async function applyPiece(
+  context: ApplyContext,
+  statement: string,
+  special: readonly SpecialRow[],
+): Promise<void> {
+  const {client, settings, table} = context;
+  const {gone, rejects} = await resolveUnchanged(client, settings, table, special);
   const rejected: Record<string, unknown>[] = [];
   const out = new Bytes();
   for (const row of special) {
@@ -183,7 +263,12 @@ async function applySpecial(
       for (const name of row.unchanged) members.delete(name);
       technical = technical.replace('"_is_deleted":0', '"_is_deleted":1');
     }
-    for (const {column, reason} of row.rejects) {
+    for (const {column, reason} of [...row.rejects, ...(rejects.get(row) ?? [])]) {
+      // A deleted row is no loss; what it held is known under REPLICA IDENTITY FULL alone.
+      if (isDeletion(row.technical) && !table.definition.key.includes(column)) {
+        members.delete(column);
+        continue;
+      }
       rejected.push(reject(table, row, column, reason));
       members.set(column, 'null');
     }
@@ -193,8 +278,9 @@ async function applySpecial(
     out.ascii(technical);
     out.byte(NEWLINE);
   }
-  await insertRows(client, chName(settings.FRESHET_CLICKHOUSE_DATABASE, '_rejects'), rejected);
   await insertJson(client, statement, out.view());
+  // Behind the rows: when those are sent again, the records are not.
+  await insertRows(client, chName(settings.FRESHET_CLICKHOUSE_DATABASE, '_rejects'), rejected);
 }
 
 /** The declared policy: NULL and a record where the column may be NULL, otherwise the table is parked. */
@@ -221,22 +307,4 @@ function reject(
     reason,
     at: (BigInt(Date.now()) * 1000n).toString(),
   };
-}
-
-/** The rows of a snapshot, by the same way as those of the stream. */
-export async function applySnapshotChunk(context: ApplyContext, chunk: SnapshotChunk): Promise<void> {
-  const statement = insertStatement(context.settings, context.table);
-  if (chunk.rows.length > 0) await insertJson(context.client, statement, chunk.rows.view());
-  if (chunk.special.length === 0) return;
-  const special = chunk.special.map(({key, json, rejects}) => ({
-    key,
-    keyText: '',
-    unchanged: [],
-    moved: false,
-    version: chunk.version,
-    technical: chunk.technical,
-    rejects,
-    members: splitObject(json),
-  }));
-  await applySpecial(context, statement, special);
 }

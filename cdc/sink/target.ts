@@ -1,7 +1,15 @@
+import {buffer} from 'node:stream/consumers';
 import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
-import {type TableSchema, targetName, viewName} from '../source/table-schema.ts';
+import type {AddedColumn} from '../source/schema-change.ts';
+import {
+  type ColumnSchema,
+  type TableSchema,
+  targetKey,
+  targetName,
+  viewName,
+} from '../source/table-schema.ts';
 import {type ClickHouseClient, chLiteral, chName, command, rows} from './clickhouse.ts';
 
 /** Behind the source's columns in every target table. A source column may not have one of these names. */
@@ -17,36 +25,143 @@ export const targetTable = (settings: Settings, table: TableSchema): string =>
   chName(settings.FRESHET_CLICKHOUSE_DATABASE, targetName(table.definition));
 
 /**
- * Makes the target table, and the view of its current rows that everyone else reads. Throws `ch.target_mismatch`
- * where a table of that name has other columns, another engine or another key.
+ * Makes the target table. Throws `ch.target_mismatch` where a table of that name has other columns, another engine or
+ * another key.
  */
 export async function createTarget(
   client: ClickHouseClient,
   settings: Settings,
   table: TableSchema,
 ): Promise<void> {
-  const target = targetTable(settings, table);
   const columns = [
-    ...table.columns.map(column => [column.name, column.stored.column] as const),
+    ...table.columns.map(column => [column.target, column.stored.column] as const),
     ...TECHNICAL_COLUMNS,
   ];
-  const key = table.definition.key.map(name => chName(name)).join(', ');
+  const key = targetKey(table)
+    .map(name => chName(name))
+    .join(', ');
   const fsync = settings.FRESHET_CLICKHOUSE_FSYNC
     ? ' SETTINGS fsync_after_insert = 1, fsync_part_directory = 1'
     : '';
   await command(
     client,
-    `CREATE TABLE IF NOT EXISTS ${target} (${columns.map(([name, type]) => `${chName(name)} ${type}`).join(', ')})
+    `CREATE TABLE IF NOT EXISTS ${targetTable(settings, table)} (${columns.map(([name, type]) => `${chName(name)} ${type}`).join(', ')})
      ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY (${key})${fsync}
-     COMMENT ${chLiteral(`${table.name}, every version; read the view of its current rows instead`)}`,
+     COMMENT ${chLiteral(commentOf(table))}`,
   );
   await checkTarget(client, settings, table);
+}
+
+const commentOf = ({name}: TableSchema): string =>
+  `${name}, every version; read the view of its current rows instead`;
+
+/** Did `createTarget` make the target? What somebody else made is never dropped. */
+export async function isOurs(
+  client: ClickHouseClient,
+  settings: Settings,
+  table: TableSchema,
+): Promise<boolean> {
+  const found = await rows(
+    client,
+    z.object({name: z.string()}),
+    'SELECT name FROM system.tables WHERE database = {database: String} AND name = {name: String} AND comment = {comment: String}',
+    {
+      database: settings.FRESHET_CLICKHOUSE_DATABASE,
+      name: targetName(table.definition),
+      comment: commentOf(table),
+    },
+  );
+  return found.length > 0;
+}
+
+/** Makes the view of the current rows, which everyone else reads, show this target under today's names. */
+export async function showTarget(
+  client: ClickHouseClient,
+  settings: Settings,
+  table: TableSchema,
+): Promise<void> {
+  const columns = table.columns.map(({name, target}) =>
+    name === target ? chName(name) : `${chName(target)} AS ${chName(name)}`,
+  );
   await command(
     client,
-    `CREATE OR REPLACE VIEW ${chName(settings.FRESHET_ANALYTICS_DATABASE, viewName(settings, table.definition))}
+    `CREATE OR REPLACE VIEW ${currentRows(settings, table)}
      DEFINER = CURRENT_USER SQL SECURITY DEFINER
-     AS SELECT ${table.columns.map(column => chName(column.name)).join(', ')} FROM ${target} FINAL WHERE _is_deleted = 0
+     AS SELECT ${columns.join(', ')} FROM ${targetTable(settings, table)} FINAL WHERE _is_deleted = 0
      COMMENT ${chLiteral(`Current rows of ${table.name}`)}`,
+  );
+}
+
+/** Nobody can read the table's current rows any more; what was stored stays. */
+export async function hideTarget(
+  client: ClickHouseClient,
+  settings: Settings,
+  table: TableSchema,
+): Promise<void> {
+  await command(client, `DROP VIEW IF EXISTS ${currentRows(settings, table)}`);
+}
+
+export const currentRows = (settings: Settings, {definition}: TableSchema): string =>
+  chName(settings.FRESHET_ANALYTICS_DATABASE, viewName(settings, definition));
+
+/**
+ * Adds columns to a target in use, and makes others hold more. Rows of older definitions can still be written to it:
+ * a column that they do not have shows what PostgreSQL shows for rows that were there before it.
+ */
+export async function widenTarget(
+  client: ClickHouseClient,
+  settings: Settings,
+  table: TableSchema,
+  {added, widened}: {added: readonly AddedColumn[]; widened: readonly ColumnSchema[]},
+): Promise<void> {
+  const target = targetTable(settings, table);
+  const last = table.columns.findLast(({number}) =>
+    added.every(({column}) => column.number !== number),
+  )?.target;
+  for (const {column, missing} of added) {
+    const value = missing === undefined ? undefined : await literalOf(client, column, missing);
+    const fallback = value === undefined ? '' : ` DEFAULT ${value}`;
+    await command(
+      client,
+      `ALTER TABLE ${target} ADD COLUMN IF NOT EXISTS ${chName(column.target)} ${column.stored.column}${fallback} AFTER ${chName(last ?? '')}`,
+    );
+  }
+  // The parts are rewritten in the background; until then the old values are converted as they are read.
+  for (const {target: name, stored} of widened) {
+    await command(
+      client,
+      `ALTER TABLE ${target} MODIFY COLUMN ${chName(name)} ${stored.column} SETTINGS alter_sync = 0`,
+    );
+  }
+}
+
+/** A value as the encoder wrote it, as an expression in ClickHouse's SQL. */
+async function literalOf(
+  client: ClickHouseClient,
+  {name, stored}: ColumnSchema,
+  json: string,
+): Promise<string> {
+  const type = stored.input?.type ?? stored.column;
+  const {stream} = await client.exec({
+    query: `SELECT ${chName(name)} FROM format(JSONEachRow, ${chLiteral(`${chName(name)} ${type}`)}, ${chLiteral(json)}) FORMAT Values`,
+  });
+  const values = (await buffer(stream)).toString('utf8').trim();
+  // A literal is of no Variant before it is of the one type in it.
+  const inner = /^Variant\((.*)\)$/.exec(type)?.[1];
+  const value = values.slice(1, -1);
+  const literal = inner ? `CAST(CAST(${value} AS ${inner}) AS ${type})` : `CAST(${value} AS ${type})`;
+  return stored.input?.expr(literal) ?? literal;
+}
+
+/** Drops targets of earlier generations. */
+export async function dropTarget(
+  client: ClickHouseClient,
+  settings: Settings,
+  table: TableSchema,
+): Promise<void> {
+  await command(
+    client,
+    `DROP TABLE IF EXISTS ${targetTable(settings, table)} SETTINGS max_table_size_to_drop = 0`,
   );
 }
 
@@ -62,11 +177,15 @@ export async function existingTargets(client: ClickHouseClient, settings: Settin
 }
 
 const TargetColumn = z.object({name: z.string(), type: z.string()});
-const TargetEngine = z.object({engine_full: z.string(), sorting_key: z.string()});
+const TargetEngine = z.object({engine_full: z.string(), sorting_key: z.string(), same_key: z.number()});
 
 async function checkTarget(client: ClickHouseClient, settings: Settings, table: TableSchema): Promise<void> {
   const params = {database: settings.FRESHET_CLICKHOUSE_DATABASE, table: targetName(table.definition)};
   const where = 'database = {database: String} AND {table: String} =';
+  const key = targetKey(table)
+    .map(name => chName(name))
+    .join(', ');
+  const written = (list: string): string => `formatQuerySingleLineOrNull(concat('SELECT ', ${list}))`;
   const [found, engine] = await Promise.all([
     rows(
       client,
@@ -77,13 +196,15 @@ async function checkTarget(client: ClickHouseClient, settings: Settings, table: 
     rows(
       client,
       TargetEngine,
-      `SELECT engine_full, sorting_key FROM system.tables WHERE ${where} name`,
-      params,
+      // Both keys as ClickHouse itself writes them, which may keep the brackets around a single column.
+      `SELECT engine_full, sorting_key, ifNull(${written('sorting_key')} IN (${written('{key: String}')}, ${written(`concat('(', {key: String}, ')')`)}), 0) AS same_key
+       FROM system.tables WHERE ${where} name`,
+      {...params, key},
     ),
   ]);
   const plain = (type: string): string => type.replace(/ DEFAULT .*/, '').replaceAll(' ', '');
   const wanted = [
-    ...table.columns.map(column => [column.name, column.stored.column] as const),
+    ...table.columns.map(column => [column.target, column.stored.column] as const),
     ...TECHNICAL_COLUMNS,
   ];
   const problems = wanted.flatMap(([name, type]) => {
@@ -96,11 +217,8 @@ async function checkTarget(client: ClickHouseClient, settings: Settings, table: 
   ) {
     problems.push(`the engine is ${engine[0]?.engine_full}`);
   }
-  // ClickHouse prints a key with quotes where it needs them.
-  const bare = (text: string): string => text.replaceAll(/[`\\ ()]/g, '');
-  const key = table.definition.key.join(',');
-  if (bare(engine[0]?.sorting_key ?? '') !== bare(key))
-    problems.push(`it is ordered by ${engine[0]?.sorting_key}, not ${key}`);
+  if (engine[0]?.same_key !== 1)
+    problems.push(`it is ordered by ${engine[0]?.sorting_key}, not ${targetKey(table).join(', ')}`);
   if (problems.length > 0) {
     throw new PipelineError(
       'ch.target_mismatch',
@@ -112,19 +230,34 @@ async function checkTarget(client: ClickHouseClient, settings: Settings, table: 
   }
 }
 
-/** The start of an INSERT of rows of this table: plain where the wire holds what the columns hold. */
+/** The start of an INSERT of rows of this definition: plain where the wire has what the columns hold and are called. */
 export function insertStatement(settings: Settings, table: TableSchema): string {
   const target = targetTable(settings, table);
-  const names = [...table.columns.map(column => column.name), '_version', '_is_deleted', '_commit_ts'];
+  const technical = TECHNICAL_COLUMNS.slice(0, 3);
+  const names = [...table.columns.map(column => column.target), ...technical.map(([name]) => name)];
   const list = names.map(name => chName(name)).join(', ');
-  if (table.columns.every(column => column.stored.input === undefined))
+  if (table.columns.every(({stored, name, target: own}) => stored.input === undefined && name === own))
     return `INSERT INTO ${target} (${list})`;
   const read = [
     ...table.columns.map(({name, stored}) => `${chName(name)} ${stored.input?.type ?? stored.column}`),
-    ...TECHNICAL_COLUMNS.slice(0, 3).map(([name, type]) => `${chName(name)} ${type}`),
+    ...technical.map(([name, type]) => `${chName(name)} ${type}`),
   ].join(', ');
   const values = table.columns.map(({name, stored}) => stored.input?.expr(chName(name)) ?? chName(name));
-  return `INSERT INTO ${target} (${list}) SELECT ${[...values, '_version', '_is_deleted', '_commit_ts'].join(', ')} FROM input(${chLiteral(read)})`;
+  return `INSERT INTO ${target} (${list}) SELECT ${[...values, ...technical.map(([name]) => name)].join(', ')} FROM input(${chLiteral(read)})`;
+}
+
+/** The start of an INSERT of rows of this definition as `COPY` writes them, behind each the constant 0. */
+export function copyStatement(
+  settings: Settings,
+  table: TableSchema,
+  {version, commitMicros}: {version: bigint; commitMicros: bigint},
+): string {
+  const names = [...table.columns.map(column => column.target), '_is_deleted', '_version', '_commit_ts'];
+  const read = table.columns.map(({name, stored}) => `${chName(name)} ${stored.copy?.type}`);
+  const values = table.columns.map(({name, stored}) => stored.copy?.expr(chName(name)));
+  return `INSERT INTO ${targetTable(settings, table)} (${names.map(name => chName(name)).join(', ')})
+    SELECT ${values.join(', ')}, _is_deleted, toUInt128('${version}'), fromUnixTimestamp64Micro(${commitMicros}, 'UTC')
+    FROM input(${chLiteral([...read, '_is_deleted UInt8'].join(', '))})`;
 }
 
 /**
@@ -138,7 +271,9 @@ export async function deleteBelow(
   horizon: {version: string; commitMicros: string},
 ): Promise<void> {
   const target = targetTable(settings, table);
-  const key = table.definition.key.map(name => chName(name)).join(', ');
+  const key = targetKey(table)
+    .map(name => chName(name))
+    .join(', ');
   await command(
     client,
     `INSERT INTO ${target} (${key}, _version, _is_deleted, _commit_ts)

@@ -35,3 +35,7 @@ const LSN_BITS = 64n;
 export function rowVersion(epoch: number, commitLsn: Lsn, ordinal: bigint | number): bigint {
   return (BigInt(epoch) << (LSN_BITS + ORDINAL_BITS)) | (commitLsn << ORDINAL_BITS) | BigInt(ordinal);
 }
+
+/** The position of the commit that a version of the stream belongs to. */
+export const commitLsnOf = (version: bigint): Lsn =>
+  ((version >> ORDINAL_BITS) & ((1n << LSN_BITS) - 1n)) as Lsn;

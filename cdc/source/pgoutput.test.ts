@@ -55,6 +55,43 @@ async function capture(t: ExecutionContext): Promise<Buffer[]> {
   return rows.map(({data}) => data);
 }
 
+/** What stands around the blocks of transactions that are sent while they are open, as the server sends it. */
+async function captureStreamed(t: ExecutionContext): Promise<Buffer[]> {
+  const {pg, settings} = await makeWorld(t, DDL);
+  await pg.query("CREATE PUBLICATION p FOR ALL TABLES; SET logical_decoding_work_mem = '64kB'");
+  await pg.query(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, [settings.FRESHET_SLOT]);
+  const insert = (from: number): string =>
+    `INSERT INTO c SELECT n, repeat('x', 100) FROM generate_series(${from}, ${from + 2_000}) n`;
+  await pg.query(
+    `BEGIN; ${insert(0)}; SAVEPOINT s; ${insert(10_000)}; ROLLBACK TO s; ${insert(20_000)}; COMMIT`,
+  );
+  const {rows} = await pg.query<{data: Buffer}>(
+    `SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL, 'proto_version', '2', 'publication_names', 'p', 'streaming', 'on')`,
+    [settings.FRESHET_SLOT],
+  );
+  return rows.map(({data}) => data).filter(data => 'SEcA'.includes(String.fromCharCode(data[0]!)));
+}
+
+test('what stands around the blocks of an open transaction', async t => {
+  const decoder = new PgoutputDecoder();
+  const messages = (await captureStreamed(t)).map(frame => decoder.decode(frame));
+  const xid = messages[0]?.tag === 'stream start' ? messages[0].xid : 0;
+  t.true(xid > 0);
+  const commit = messages.at(-1);
+  if (commit?.tag !== 'stream commit') return t.fail(commit?.tag);
+  t.is(commit.xid, xid);
+  t.true(commit.endLsn > commit.commitLsn);
+  t.true(Math.abs(Number(commit.commitMicros) / 1000 - Date.now()) < 3_600_000);
+  const aborted = messages.filter(message => message.tag === 'stream abort');
+  t.true(aborted.length > 0 && aborted.every(abort => abort.xid === xid && abort.subXid > xid));
+  const blocks = messages.filter(({tag}) => tag === 'stream start' || tag === 'stream stop');
+  t.deepEqual(
+    blocks.map(({tag}) => tag),
+    blocks.map((_, i) => (i % 2 === 0 ? 'stream start' : 'stream stop')),
+  );
+  return t.pass();
+});
+
 test('every kind of message is read as pg-logical-replication reads it', async t => {
   const frames = await capture(t);
   const oracle = new PgoutputPlugin({protoVersion: 1, publicationNames: ['p']});
@@ -79,7 +116,7 @@ test('every kind of message is read as pg-logical-replication reads it', async t
 });
 
 test('a frame that is cut or damaged is refused as such, and nothing behind it is read', async t => {
-  const frames = await capture(t);
+  const frames = [...(await capture(t)), ...(await captureStreamed(t)).slice(-8)];
   const before = fc.uint8Array({maxLength: 20});
   const after = fc.uint8Array({maxLength: 40});
   const damage = fc.record({
@@ -169,8 +206,15 @@ function plain(message: Message, relations: ReadonlyMap<number, readonly Relatio
       return {...message, commitLsn: formatLsn(message.commitLsn), commitMicros: `${message.commitMicros}`};
     case 'commit':
       return {...message, commitLsn: formatLsn(message.commitLsn), endLsn: formatLsn(message.endLsn)};
+    case 'stream commit':
+      return {
+        ...message,
+        commitLsn: '',
+        endLsn: `${message.endLsn}`,
+        commitMicros: `${message.commitMicros}`,
+      };
     case 'message':
-      return {...message, lsn: formatLsn(message.lsn)};
+      return {...message, lsn: formatLsn(message.lsn), content: message.content.toString('hex')};
     default:
       return message;
   }
@@ -226,6 +270,7 @@ function oracleForm(message: ReturnType<PgoutputPlugin['parse']>): unknown {
         transactional: message.transactional,
         lsn: lsn(message.messageLsn),
         prefix: message.prefix,
+        content: Buffer.from(message.content).toString('hex'),
       };
     default:
       return {tag: message.tag};

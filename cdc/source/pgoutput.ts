@@ -24,7 +24,8 @@ export interface RelationColumn {
 }
 
 /**
- * The messages of pgoutput, protocol version 1 (https://www.postgresql.org/docs/18/protocol-logicalrep-message-formats.html).
+ * The messages of pgoutput (https://www.postgresql.org/docs/18/protocol-logicalrep-message-formats.html): those of
+ * protocol version 1, and what version 2 has around the blocks of a transaction that is still open.
  * `old` is the old row under REPLICA IDENTITY FULL (`whole`), otherwise its identity columns with the rest null.
  */
 export type Message =
@@ -48,8 +49,24 @@ export type Message =
     }
   | {readonly tag: 'delete'; readonly oid: number; readonly old: Tuple; readonly whole: boolean}
   | {readonly tag: 'truncate'; readonly oids: readonly number[]}
-  | {readonly tag: 'message'; readonly transactional: boolean; readonly lsn: Lsn; readonly prefix: string}
-  | {readonly tag: 'origin' | 'type'};
+  | {
+      readonly tag: 'message';
+      readonly transactional: boolean;
+      readonly lsn: Lsn;
+      readonly prefix: string;
+      readonly content: Buffer;
+    }
+  | {readonly tag: 'origin' | 'type'}
+  | {readonly tag: 'stream start'; readonly xid: number}
+  | {readonly tag: 'stream stop'}
+  | {
+      readonly tag: 'stream commit';
+      readonly xid: number;
+      readonly commitLsn: Lsn;
+      readonly endLsn: Lsn;
+      readonly commitMicros: bigint;
+    }
+  | {readonly tag: 'stream abort'; readonly xid: number; readonly subXid: number};
 
 /** Reads one frame after another. A frame that is cut or damaged throws `pg.protocol`; nothing is guessed. */
 export class PgoutputDecoder {
@@ -122,8 +139,9 @@ export class PgoutputDecoder {
         const transactional = (this.#byte() & 1) === 1;
         const lsn = this.#int64() as Lsn;
         const prefix = this.#text();
-        this.#skip(this.#int32());
-        return {tag: 'message', transactional, lsn, prefix};
+        const length = this.#int32();
+        const at = this.#need(length);
+        return {tag: 'message', transactional, lsn, prefix, content: this.#frame.subarray(at, at + length)};
       }
       case 0x4f: // O
         this.#skip(8);
@@ -134,6 +152,30 @@ export class PgoutputDecoder {
         this.#text();
         this.#text();
         return {tag: 'type'};
+      case 0x53: {
+        // S
+        const xid = this.#int32();
+        this.#byte();
+        return {tag: 'stream start', xid};
+      }
+      case 0x45: // E
+        return {tag: 'stream stop'};
+      case 0x63: {
+        // c
+        const xid = this.#int32();
+        this.#byte();
+        const commitLsn = this.#int64() as Lsn;
+        const endLsn = this.#int64() as Lsn;
+        return {
+          tag: 'stream commit',
+          xid,
+          commitLsn,
+          endLsn,
+          commitMicros: fromPostgresMicros(this.#sint64()),
+        };
+      }
+      case 0x41: // A
+        return {tag: 'stream abort', xid: this.#int32(), subXid: this.#int32()};
       default:
         throw damaged(`an unknown message ${JSON.stringify(String.fromCharCode(tag))}`);
     }

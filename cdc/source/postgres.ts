@@ -1,9 +1,14 @@
 import {readFileSync} from 'node:fs';
-import pg from 'pg';
+import type {Socket} from 'node:net';
+import pg, {type ClientBase} from 'pg';
 import {type FailureCode, PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
+import {type Lsn, parseLsn} from './lsn.ts';
 
-export type ClientConfig = pg.ClientConfig;
+export interface ClientConfig extends pg.ClientConfig {
+  /** A question that stays without an answer for so long ends its connection; 0: none does. */
+  readonly silenceMs: number;
+}
 
 /** How values are written as text. Snapshot, stream, look-ups and `verify` must agree to the byte. */
 export const VALUE_SETTINGS: Readonly<Record<string, string>> = {
@@ -22,8 +27,11 @@ export function clientConfig(settings: Settings): ClientConfig {
     ...(settings.FRESHET_PG_PASSWORD === undefined ? {} : {password: settings.FRESHET_PG_PASSWORD}),
     ...(tls === 'off' ? {} : {ssl: {...tlsFiles(settings, 'PG'), rejectUnauthorized: tls === 'verify'}}),
     application_name: `freshet ${settings.FRESHET_SLOT}`,
-    connectionTimeoutMillis: 15_000,
+    connectionTimeoutMillis: Math.min(15_000, settings.FRESHET_SILENCE_MS),
+    silenceMs: settings.FRESHET_SILENCE_MS,
     keepAlive: true,
+    // A host that is gone is noticed by the kernel in 20 s, also where nothing is being asked.
+    keepAliveInitialDelayMillis: 10_000,
   };
 }
 
@@ -42,20 +50,70 @@ export function tlsFiles(
   );
 }
 
+const SESSION_SETTINGS: Readonly<Record<string, string>> = {
+  ...VALUE_SETTINGS,
+  // Nobody's lock is waited for without end; what has to wait longer sets it anew.
+  lock_timeout: "'30s'",
+  // Compiling the query of the catalog takes seconds (PostgreSQL 15 of Debian), running it milliseconds.
+  jit: 'off',
+};
+
+/** The part of pg's client that has no public types. */
+interface Inner {
+  readonly connection: NodeJS.EventEmitter & {readonly stream: Socket};
+}
+const wireOf = (client: pg.Client): Inner['connection'] => (client as unknown as Inner).connection;
+
+/**
+ * Ends the connection when the server leaves a question without a word for so long: a network that swallows everything
+ * breaks no connection, and the system would wait for a quarter of an hour, or for ever.
+ */
+export function giveUpSilence(client: pg.Client, ms: number): void {
+  const wire = wireOf(client);
+  const {stream} = wire;
+  let answered = stream.bytesWritten;
+  wire.prependListener('readyForQuery', () => {
+    answered = stream.bytesWritten;
+  });
+  stream.setTimeout(ms);
+  stream.on('timeout', () => {
+    // Rows of a COPY that are not taken, for a slow target, are no silence.
+    if (stream.isPaused()) stream.setTimeout(ms);
+    else if (stream.bytesWritten > answered) {
+      const {bytesRead} = stream;
+      // Where this process itself stood still, the answer is there and only waits to be read.
+      setImmediate(() => {
+        if (stream.bytesRead === bytesRead)
+          stream.destroy(new Error(`timeout expired: no word from the server for ${ms / 1000} s`));
+      });
+    }
+  });
+}
+
+const GOODBYE_MS = 1_000;
+
+/** Ends a connection, also one whose server does not answer a goodbye. */
+export async function disconnect(client: pg.Client): Promise<void> {
+  const late = setTimeout(() => wireOf(client).stream.destroy(), GOODBYE_MS);
+  await client.end().catch(() => {});
+  clearTimeout(late);
+}
+
 /** An ordinary connection with the value settings. The caller ends it. */
 export async function connect(config: ClientConfig): Promise<pg.Client> {
   const client = new pg.Client(config);
   client.on('error', () => {}); // the query under way rejects; an idle one must not end the process
   try {
     await client.connect();
+    giveUpSilence(client, config.silenceMs);
     await client.query(
-      Object.entries(VALUE_SETTINGS)
+      Object.entries(SESSION_SETTINGS)
         .map(([name, value]) => `SET ${name} = ${value}`)
         .join(';'),
     );
     return client;
   } catch (error) {
-    await client.end().catch(() => {});
+    await disconnect(client);
     throw asSourceError(error);
   }
 }
@@ -71,8 +129,25 @@ export async function withClient<T>(
   } catch (error) {
     throw asSourceError(error);
   } finally {
-    await client.end().catch(() => {});
+    await disconnect(client);
   }
+}
+
+/** `server_version_num`, such as 180004. */
+export async function readServerVersion(client: ClientBase): Promise<number> {
+  const {rows} = await client.query<{version: number}>(
+    "SELECT current_setting('server_version_num')::int AS version",
+  );
+  return rows[0]!.version;
+}
+
+/** First version with column lists and row filters in publications. */
+export const HAS_COLUMN_LISTS = 150_000;
+
+/** A position in the WAL that all that is committed by now lies before. */
+export async function currentPosition(client: ClientBase): Promise<Lsn> {
+  const {rows} = await client.query<{lsn: string}>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  return parseLsn(rows[0]!.lsn);
 }
 
 /** SQLSTATE, its class, or Node's error code → failure. Longer prefixes first. */
@@ -81,6 +156,8 @@ const CODES: readonly (readonly [string, FailureCode])[] = [
   ['42704', 'pg.slot_lost'], // undefined_object: the slot is gone
   ['55006', 'pg.slot_active'],
   ['55000', 'pg.slot_lost'], // "can no longer get changes from replication slot"
+  ['55P03', 'pg.locked'],
+  ['40P01', 'pg.locked'],
   ['57014', 'pg.slot_blocked'],
   ['28', 'pg.auth'],
   ['08', 'pg.unavailable'],
@@ -104,10 +181,21 @@ const CODES: readonly (readonly [string, FailureCode])[] = [
 const WORDS =
   /connection terminated|timeout expired|client has encountered a connection error|not queryable/i;
 
+/** The connection that exported a snapshot is gone, and with it the snapshot (22023 up to PostgreSQL 15, 42704 after). */
+const SNAPSHOT_GONE = /^(invalid snapshot identifier|snapshot .* does not exist)/;
+
+/** What the catalog named a moment ago is not there any more, or has another name. */
+const GONE =
+  /^(could not open relation with OID|cache lookup failed for|(column|relation|schema|type) .* does not exist)/;
+
 export function asSourceError(error: unknown): PipelineError {
   if (error instanceof PipelineError) return error;
   const {code = '', message = String(error)} = error as {code?: string; message?: string};
-  const found = CODES.find(([prefix]) => code.startsWith(prefix))?.[1];
+  const found = GONE.test(message)
+    ? 'pg.schema_changed'
+    : SNAPSHOT_GONE.test(message)
+      ? 'pg.unavailable'
+      : CODES.find(([prefix]) => code.startsWith(prefix))?.[1];
   const known = found ?? (WORDS.test(message) ? 'pg.unavailable' : 'pg.query');
   return new PipelineError(known, `PostgreSQL: ${message}${code ? ` (${code})` : ''}`, {cause: error});
 }

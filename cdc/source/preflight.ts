@@ -1,7 +1,7 @@
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
 import type {Settings} from '../settings/settings.ts';
-import type {Problem} from './table-problems.ts';
+import {type Problem, readable} from './table-problems.ts';
 import {type CapturedTable, planTables} from './tables.ts';
 
 export interface Preflight {
@@ -10,6 +10,8 @@ export interface Preflight {
   readonly captured: readonly CapturedTable[];
   readonly problems: readonly Problem[];
   readonly createPublication: string | undefined;
+  /** `synchronized_standby_slots`: no change is sent before these standbys have it. */
+  readonly standbySlots: string;
 }
 
 const Server = z.object({
@@ -24,6 +26,7 @@ const Server = z.object({
   slotPlugin: z.string().nullable(),
   slotDatabase: z.string().nullable(),
   mayCreate: z.boolean(),
+  standbySlots: z.string(),
 });
 type Server = z.infer<typeof Server>;
 
@@ -36,9 +39,12 @@ const SERVER = `
     current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication) AS "freeSenders",
     (SELECT plugin FROM pg_replication_slots WHERE slot_name = $1) AS "slotPlugin",
     (SELECT database FROM pg_replication_slots WHERE slot_name = $1) AS "slotDatabase",
-    has_database_privilege(current_database(), 'CREATE') AS "mayCreate"`;
+    has_database_privilege(current_database(), 'CREATE') AS "mayCreate",
+    coalesce(current_setting('synchronized_standby_slots', true), '') AS "standbySlots"`;
 
 const OLDEST = 140_000;
+/** First version with failover slots. */
+const HAS_FAILOVER = 170_000;
 
 /** What the server must have: each row with the words and the SQL for when it has not. */
 const CHECKS: readonly ((server: Server, settings: Settings) => Problem | false)[] = [
@@ -73,6 +79,21 @@ const CHECKS: readonly ((server: Server, settings: Settings) => Problem | false)
     (s.slotPlugin !== 'pgoutput' || s.slotDatabase !== s.database) && {
       message: `slot ${settings.FRESHET_SLOT} exists for ${s.slotPlugin} in database ${s.slotDatabase}; set FRESHET_SLOT to another name`,
     },
+  (s, settings) =>
+    settings.FRESHET_SLOT_FAILOVER &&
+    s.version < HAS_FAILOVER && {
+      message: `FRESHET_SLOT_FAILOVER needs PostgreSQL 17 or later, and this is ${Math.floor(s.version / 10_000)}`,
+    },
+  // A server that was promoted a moment ago may have none yet.
+  (s, settings) =>
+    settings.FRESHET_SLOT_FAILOVER &&
+    s.version >= HAS_FAILOVER &&
+    s.standbySlots === '' && {
+      message:
+        'synchronized_standby_slots is empty: changes could be sent that a promoted standby does not have',
+      sql: "ALTER SYSTEM SET synchronized_standby_slots = '<physical slot of the standby>'; SELECT pg_reload_conf();",
+      onlyAtFirst: true,
+    },
 ];
 
 /** Judges server, role and tables. It changes nothing. */
@@ -91,8 +112,9 @@ export async function preflight(client: ClientBase, settings: Settings): Promise
     database: server.database,
     serverVersion: server.version,
     captured: plan.captured,
-    problems: [...problems, ...plan.problems],
+    problems: readable([...problems, ...plan.problems]),
     createPublication: plan.createPublication,
+    standbySlots: server.standbySlots,
   };
 }
 

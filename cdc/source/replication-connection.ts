@@ -2,7 +2,7 @@ import type {Socket} from 'node:net';
 import pg from 'pg';
 import {PipelineError} from '../failures.ts';
 import {formatLsn, type Lsn, NO_LSN, parseLsn, toPostgresMicros} from './lsn.ts';
-import {asSourceError, type ClientConfig, VALUE_SETTINGS} from './postgres.ts';
+import {asSourceError, type ClientConfig, giveUpSilence, VALUE_SETTINGS} from './postgres.ts';
 import {pgLiteral, pgName} from './table-schema.ts';
 
 /** The part of pg's Connection that carries the COPY-both protocol; it has no public types. */
@@ -19,6 +19,20 @@ export interface StreamHandlers {
   /** The server's position in the WAL; `replyRequested` wants a status update at once. */
   onKeepalive(walEnd: Lsn, replyRequested: boolean): void;
 }
+
+export interface StreamOptions extends StreamHandlers {
+  readonly slot: string;
+  readonly publication: string;
+  readonly signal: AbortSignal;
+  /** Large transactions come while they are still open, by protocol 2. */
+  readonly streaming?: boolean;
+}
+
+/** What changes come from: the connection itself, or what puts those of open transactions in order before. */
+export type ChangeStream = Pick<
+  ReplicationConnection,
+  'stream' | 'sendStatus' | 'pause' | 'resume' | 'close'
+>;
 
 export interface CreatedSlot {
   readonly consistentPoint: Lsn;
@@ -47,6 +61,7 @@ export class ReplicationConnection {
     client.on('error', () => {});
     try {
       await client.connect();
+      giveUpSilence(client, config.silenceMs);
       // The walsender writes values by these settings; the snapshot's connections use the same.
       for (const [name, value] of Object.entries(VALUE_SETTINGS))
         await client.query(`SET ${name} = ${value}`);
@@ -56,18 +71,29 @@ export class ReplicationConnection {
     return new ReplicationConnection(client);
   }
 
-  async identify(): Promise<{systemIdentifier: string; timeline: number}> {
+  /** `position` is up to where the server's WAL is on its disk. */
+  async identify(): Promise<{systemIdentifier: string; timeline: number; position: Lsn}> {
     const row = await this.#one('IDENTIFY_SYSTEM');
-    return {systemIdentifier: String(row.systemid), timeline: Number(row.timeline)};
+    return {
+      systemIdentifier: String(row.systemid),
+      timeline: Number(row.timeline),
+      position: parseLsn(String(row.xlogpos)),
+    };
   }
 
   /**
    * Creates a slot and exports the snapshot of its consistent point, which lives until this connection's next
-   * command. It waits for all transactions that are older.
+   * command. It waits for all transactions that are older. A temporary slot goes with this connection; its name
+   * must be its own, because no two slots of a server have one.
    */
-  async createSlot(slot: string): Promise<CreatedSlot> {
+  async createSlot(
+    slot: string,
+    {temporary = false, failover = false}: {temporary?: boolean; failover?: boolean} = {},
+  ): Promise<CreatedSlot> {
+    this.#wire.stream.setTimeout(0); // whoever waits for it decides for how long
+    // Exporting the snapshot is the default; the words for it are others in PostgreSQL 14.
     const row = await this.#one(
-      `CREATE_REPLICATION_SLOT ${pgName(slot)} LOGICAL pgoutput (SNAPSHOT 'export')`,
+      `CREATE_REPLICATION_SLOT ${pgName(slot)} ${temporary ? 'TEMPORARY ' : ''}LOGICAL pgoutput${failover ? ' (FAILOVER true)' : ''}`,
     );
     return {
       consistentPoint: parseLsn(String(row.consistent_point)),
@@ -75,29 +101,42 @@ export class ReplicationConnection {
     };
   }
 
+  /** Has a slot that exists kept on standbys too. */
+  async setFailover(slot: string): Promise<void> {
+    await this.#one(`ALTER_REPLICATION_SLOT ${pgName(slot)} (FAILOVER true)`);
+  }
+
   /**
    * Streams until the signal aborts or the connection ends; rejects where it ends by itself. The server goes on from
    * its own `confirmed_flush_lsn`. Handlers that throw end the stream: nothing is passed over.
    */
-  async stream(
-    options: {slot: string; publication: string; signal: AbortSignal} & StreamHandlers,
-  ): Promise<void> {
-    const {slot, publication, signal, onData, onKeepalive} = options;
+  async stream({
+    slot,
+    publication,
+    signal,
+    streaming = false,
+    onData,
+    onKeepalive,
+  }: StreamOptions): Promise<void> {
     if (signal.aborted) return;
     const sql =
-      `START_REPLICATION SLOT ${pgName(slot)} LOGICAL ${formatLsn(NO_LSN)} (proto_version '1', ` +
+      `START_REPLICATION SLOT ${pgName(slot)} LOGICAL ${formatLsn(NO_LSN)} (` +
+      `${streaming ? "proto_version '2', streaming 'on'" : "proto_version '1'"}, ` +
       `publication_names ${pgLiteral(pgName(publication))}, messages 'true')`;
     const {promise, resolve, reject} = Promise.withResolvers<void>();
     const stop = (): void => resolve();
     signal.addEventListener('abort', stop, {once: true});
     this.#client.once('end', () => reject(new PipelineError('pg.unavailable', 'the walsender hung up')));
+    let failed = false;
     this.#wire.on('copyData', ({chunk}) => {
-      if (signal.aborted) return;
+      // More frames can lie in the same piece of the socket: behind one that failed none counts, its commit above all.
+      if (failed || signal.aborted) return;
       try {
         if (chunk[0] === 0x77) onData(chunk.readBigUInt64BE(1) as Lsn, chunk, 25);
         else if (chunk[0] === 0x6b) onKeepalive(chunk.readBigUInt64BE(1) as Lsn, chunk[17] === 1);
         else throw new PipelineError('pg.protocol', `a replication message ${chunk[0]}`);
       } catch (error) {
+        failed = true;
         reject(error);
       }
     });

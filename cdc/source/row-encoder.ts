@@ -27,6 +27,8 @@ export class RowEncoder {
   readonly table: TableSchema;
   readonly #slots: readonly number[];
   readonly #names: readonly Buffer[];
+  /** Columns that take no NULL; the key apart, which cannot be written without a value anyway. */
+  readonly #full: readonly number[];
   /** What the last call of `image` found; lists of its own for each row. */
   unchanged: string[] = [];
   rejects: Reject[] = [];
@@ -36,13 +38,20 @@ export class RowEncoder {
     this.table = table;
     this.#slots = slots;
     this.#names = table.columns.map(column => Buffer.from(`${JSON.stringify(column.name)}:`));
+    this.#full = table.columns.flatMap(({notNull, inKey}, i) => (notNull && !inKey ? [i] : []));
+  }
+
+  /** A column that takes no NULL, and has one in this row: since when it may, nobody has told. */
+  unexpectedNull(row: Tuple): string | undefined {
+    const found = this.#full.find(i => row.kind[this.#slots[i]!] === VALUE.null);
+    return found === undefined ? undefined : this.table.columns[found]!.name;
   }
 
   /**
-   * The row as a JSON object, of its key columns alone where `keyOnly`. Unchanged values are taken from `whole`, the
-   * old row under REPLICA IDENTITY FULL, where there is one.
+   * The row as a JSON object, of its key columns alone where `keyOnly`. Unchanged values are taken from the old row
+   * where it has them: those of the key always, the others under REPLICA IDENTITY FULL (`whole`).
    */
-  image(out: Bytes, row: Tuple, keyOnly: boolean, whole: Tuple | null): void {
+  image(out: Bytes, row: Tuple, keyOnly: boolean, old: Tuple | null, whole = false): void {
     const {columns} = this.table;
     if (this.unchanged.length > 0) this.unchanged = [];
     if (this.rejects.length > 0) this.rejects = [];
@@ -54,7 +63,8 @@ export class RowEncoder {
       before = COMMA;
       out.bytes(this.#names[i]!);
       const slot = this.#slots[i]!;
-      const tuple = row.kind[slot] === VALUE.unchanged && whole ? whole : row;
+      const known = old !== null && (whole || column.inKey);
+      const tuple = row.kind[slot] === VALUE.unchanged && known ? old : row;
       const kind = tuple.kind[slot];
       if (kind === VALUE.text) {
         const reason = column.stored.encode(out, tuple.frame, tuple.start[slot]!, tuple.end[slot]!);

@@ -1,3 +1,4 @@
+import {randomBytes} from 'node:crypto';
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
@@ -10,7 +11,12 @@ const SlotRow = z.object({
   walStatus: z.string().nullable(),
   confirmedFlush: z.string().nullable(),
   retainedBytes: z.string().nullable(),
+  /** Bytes that can be written until the slot loses WAL; null where there is no limit. */
   safeBytes: z.string().nullable(),
+  /** Why it is of no use any more; known to PostgreSQL 17 and later. */
+  invalidationReason: z.string().nullable(),
+  /** Kept on standbys too; known to PostgreSQL 17 and later. */
+  failover: z.boolean(),
 });
 export type SlotRow = z.infer<typeof SlotRow>;
 
@@ -19,8 +25,10 @@ export async function readSlot(client: ClientBase, slot: string): Promise<SlotRo
   const {rows} = await client.query(
     `SELECT active, active_pid AS "activePid", wal_status AS "walStatus",
        confirmed_flush_lsn::text AS "confirmedFlush",
-       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::text AS "retainedBytes", safe_wal_size::text AS "safeBytes"
-     FROM pg_replication_slots WHERE slot_name = $1`,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::text AS "retainedBytes", safe_wal_size::text AS "safeBytes",
+       to_jsonb(s) ->> 'invalidation_reason' AS "invalidationReason",
+       coalesce(to_jsonb(s) ->> 'failover', 'false')::boolean AS failover
+     FROM pg_replication_slots s WHERE slot_name = $1`,
     [slot],
   );
   return rows.length === 0 ? undefined : SlotRow.parse(rows[0]);
@@ -43,16 +51,18 @@ export async function dropSlot(client: ClientBase, slot: string): Promise<boolea
 const SLOT_TIMEOUT_MS = 60_000;
 
 /**
- * Creates the slot anew. Throws `pg.slot_blocked`, naming them, where older transactions keep it from being made for
- * `timeoutMs`. (statement_timeout does not hold for commands of the replication protocol.)
+ * Creates the slot anew; a temporary one goes with the connection, and must have a name of its own. Throws
+ * `pg.slot_blocked`, naming them, where older transactions keep it from being made for `timeoutMs`.
+ * (statement_timeout does not hold for commands of the replication protocol.)
  */
 export async function createSlot(
   client: ClientBase,
   connection: ReplicationConnection,
   slot: string,
   timeoutMs = SLOT_TIMEOUT_MS,
+  {temporary = false, failover = false}: {temporary?: boolean; failover?: boolean} = {},
 ): Promise<CreatedSlot> {
-  await dropSlot(client, slot);
+  if (!temporary) await dropSlot(client, slot);
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
     blockers(client, slot).then(
@@ -64,13 +74,23 @@ export async function createSlot(
     );
   }, timeoutMs);
   try {
-    const making = connection.createSlot(slot);
+    const making = connection.createSlot(slot, {temporary, failover});
     making.catch(() => {}); // when it is late, the connection is closed under it
     return await Promise.race([making, late.promise]);
   } finally {
     clearTimeout(timer);
   }
 }
+
+/** A slot that goes with the connection, under a name of its own that begins as the pipeline's. Throws as `createSlot`. */
+export const createTemporarySlot = (
+  client: ClientBase,
+  connection: ReplicationConnection,
+  slot: string,
+): Promise<CreatedSlot> => {
+  const name = `${slot.slice(0, 40)}_${randomBytes(8).toString('hex')}`;
+  return createSlot(client, connection, name, SLOT_TIMEOUT_MS, {temporary: true});
+};
 
 /** Who holds the slot up; the backend that waits for them is ended, and its half-made slot goes with it. */
 async function blockers(client: ClientBase, slot: string): Promise<string> {

@@ -4,10 +4,15 @@ import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type ColumnType, columnType} from '../types/types.ts';
 
-/** A column as PostgreSQL's catalog has it, in the order of the table. */
+/** A column as PostgreSQL's catalog has it, in the order of the table, and where its values go. */
 export const Column = z.object({
   name: z.string(),
+  /** `pg_attribute.attnum`: the column's identity, whatever its name. */
+  number: z.number(),
+  /** Its name in the target table: the one it had first, so that rows of every definition find their place. */
+  target: z.string(),
   typeOid: z.number(),
+  /** May the target's column not hold NULL? Once it may, it stays so. */
   notNull: z.boolean(),
   type: z.object({
     name: z.string(),
@@ -22,6 +27,11 @@ export const Column = z.object({
 export const TableDefinition = z.object({
   schema: z.string(),
   table: z.string(),
+  oid: z.number(),
+  /** Counts the target tables of this name: a table that must be read anew is read into another one. */
+  generation: z.number(),
+  /** Names in the target table of columns that were dropped: never used again there. */
+  dropped: z.array(z.string()),
   /** Key columns in the order of their index: the primary key, or the index of REPLICA IDENTITY USING INDEX. */
   key: z.array(z.string()).min(1),
   columns: z.array(Column).min(1),
@@ -74,12 +84,24 @@ function storedAs({name, type, notNull}: z.infer<typeof Column>, inKey: boolean)
 export const tableName = (schema: string, table: string): string => `${schema}.${table}`;
 
 /** The name of the target table in the database of the pipeline. */
-export const targetName = ({schema, table}: {schema: string; table: string}): string => `${schema}__${table}`;
+export const targetName = ({
+  schema,
+  table,
+  generation,
+}: {
+  schema: string;
+  table: string;
+  generation: number;
+}): string => `${schema}__${table}${generation > 1 ? `__${generation}` : ''}`;
 
 /** The name of the view of a table's current rows, without its database. */
 export function viewName(settings: Settings, {schema, table}: {schema: string; table: string}): string {
   return schema === settings.FRESHET_ANALYTICS_SCHEMA ? table : `${schema}__${table}`;
 }
+
+/** The key's columns in the target table, in key order. */
+export const targetKey = ({columns, keyColumns}: TableSchema): string[] =>
+  keyColumns.map(index => columns[index]!.target);
 
 /** An identifier in PostgreSQL's SQL. */
 export const pgName = (...parts: string[]): string =>

@@ -2,9 +2,11 @@ import type {ClientBase} from 'pg';
 import {z} from 'zod';
 import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {PipelineError} from '../failures.ts';
+import {topicName} from '../kafka/topics.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type CatalogTable, readCatalog} from './catalog.ts';
-import {collisions, keyOf, type Problem, problemsOf} from './table-problems.ts';
+import {HAS_COLUMN_LISTS} from './postgres.ts';
+import {collisions, keyOf, type Problem, problemsOf, readable, storageProblems} from './table-problems.ts';
 import {
   pgName,
   type TableDefinition,
@@ -15,16 +17,26 @@ import {
   viewName,
 } from './table-schema.ts';
 
-/** A table that is captured, with what only the source needs to know of it. */
+/** A table that is captured: how its rows are stored, and what the source's catalog said of it. */
 export interface CapturedTable {
   readonly schema: TableSchema;
+  readonly source: CatalogTable;
   readonly oid: number;
   /** A partitioned root is read with its partitions; any other table without what inherits from it. */
   readonly partitioned: boolean;
-  /** The publication's WHERE, as SQL; the snapshot reads no other rows. */
+  /** The publication's WHERE, as SQL; no other rows are read. */
   readonly rowFilter: string | null;
   readonly estimatedRows: number;
 }
+
+export const capturedTable = (schema: TableSchema, source: CatalogTable): CapturedTable => ({
+  schema,
+  source,
+  oid: source.oid,
+  partitioned: source.kind === 'p',
+  rowFilter: source.published?.rowFilter ?? null,
+  estimatedRows: source.estimatedRows,
+});
 
 export interface TablePlan {
   readonly captured: readonly CapturedTable[];
@@ -35,16 +47,9 @@ export interface TablePlan {
   readonly ownsAll: boolean;
 }
 
-const Published = z.object({
-  schema: z.string(),
-  table: z.string(),
-  columns: z.array(z.string()).nullable(),
-  rowFilter: z.string().nullable(),
-});
 const Publication = z.object({viaRoot: z.boolean(), allChanges: z.boolean()});
 
-/** First versions with what the plan depends on. */
-const HAS_COLUMN_LISTS = 150_000;
+/** First version with generated columns in publications. */
 const HAS_GENERATED_COLUMNS = 180_000;
 
 /** What will be captured, and what stands in the way. Reads only. */
@@ -53,39 +58,20 @@ export async function planTables(
   settings: Settings,
   serverVersion: number,
 ): Promise<TablePlan> {
-  const filter = {include: settings.FRESHET_TABLES_INCLUDE, exclude: settings.FRESHET_TABLES_EXCLUDE};
-  const catalog = await readCatalog(client, filter);
-  const publication = await readPublication(client, settings.FRESHET_PUBLICATION, serverVersion);
+  const catalog = await readCatalog(client, settings, serverVersion);
+  const publication = await readPublication(client, settings.FRESHET_PUBLICATION);
   const problems: Problem[] = [];
-  if (catalog.length === 0)
-    problems.push({message: `no table matches FRESHET_TABLES_INCLUDE (${filter.include.join(',')})`});
+  if (catalog.length === 0) {
+    const include = settings.FRESHET_TABLES_INCLUDE.join(',');
+    problems.push({message: `no table matches FRESHET_TABLES_INCLUDE (${include})`, onlyAtFirst: true});
+  }
   const captured: CapturedTable[] = [];
   for (const table of catalog) {
-    const published = publication?.tables.get(tableName(table.schema, table.table));
-    // Without via_root a partitioned table is listed by its partitions alone.
-    const listed = published !== undefined || (table.kind === 'p' && !publication?.viaRoot);
-    const found = problemsOf(table, settings, publication !== undefined && !listed);
-    problems.push(...found);
-    if (found.length > 0) continue;
-    const definition = definitionOf(table, published?.columns ?? null, serverVersion);
-    const unsent = definition.key.filter(key => !definition.columns.some(column => column.name === key));
-    if (unsent.length > 0) {
-      const message = `the publication's column list leaves out ${unsent.join(', ')} of its key`;
-      problems.push({message: `${tableName(table.schema, table.table)}: ${message}`});
-      continue;
-    }
-    try {
-      captured.push({
-        schema: tableSchema(definition),
-        oid: table.oid,
-        partitioned: table.kind === 'p',
-        rowFilter: published?.rowFilter ?? null,
-        estimatedRows: table.estimatedRows,
-      });
-    } catch (error) {
-      if (!(error instanceof PipelineError)) throw error;
-      problems.push({message: `${tableName(table.schema, table.table)}: ${error.message}`});
-    }
+    const plan = planTable(table, settings, serverVersion, publication === undefined);
+    problems.push(
+      ...plan.problems.map(problem => ({...problem, table: tableName(table.schema, table.table)})),
+    );
+    if (plan.schema) captured.push(capturedTable(plan.schema, table));
   }
   const name = pgName(settings.FRESHET_PUBLICATION);
   if (publication && !publication.allChanges) {
@@ -100,10 +86,12 @@ export async function planTables(
       sql: `ALTER PUBLICATION ${name} SET (publish_via_partition_root = true);`,
     });
   }
-  const schemas = captured.map(table => table.schema);
-  problems.push(...collisions(schemas, 'target table', ({definition}) => targetName(definition)));
-  problems.push(...collisions(schemas, 'view', ({definition}) => viewName(settings, definition)));
-  problems.push(...overMetricViews(schemas, settings));
+  problems.push(
+    ...placeProblems(
+      captured.map(table => table.schema),
+      settings,
+    ),
+  );
   return {
     captured,
     problems,
@@ -111,6 +99,54 @@ export async function planTables(
       publication || catalog.length === 0 ? undefined : creationSql(settings, catalog, serverVersion),
     ownsAll: catalog.every(table => table.owned),
   };
+}
+
+/** How one table would be captured, in a target of its own, or what keeps it from being. */
+export function planTable(
+  table: CatalogTable,
+  settings: Settings,
+  serverVersion: number,
+  unpublishedYet = false,
+): {schema?: TableSchema; problems: readonly Problem[]} {
+  // Without via_root a partitioned table is listed by its partitions alone.
+  const unpublished = !unpublishedYet && table.published === null && table.kind !== 'p';
+  const found = problemsOf(table, settings, unpublished);
+  const refused = (problems: readonly Problem[]) => ({problems: readable(problems)});
+  if (found.length > 0) return refused(found);
+  const name = tableName(table.schema, table.table);
+  const definition = definitionOf(table, serverVersion);
+  const unsent = definition.key.filter(key => !definition.columns.some(column => column.name === key));
+  if (unsent.length > 0) {
+    const message = `${name}: the publication's column list leaves out ${unsent.join(', ')} of its key`;
+    return refused([{message}]);
+  }
+  try {
+    const schema = tableSchema(definition);
+    const problems = storageProblems(schema, settings);
+    return problems.length > 0 ? refused(problems) : {schema, problems};
+  } catch (error) {
+    if (!(error instanceof PipelineError)) throw error;
+    return refused([{message: `${name}: ${error.message}`}]);
+  }
+}
+
+/** Tables whose places are taken: by each other, or by a metric view. */
+export function placeProblems(schemas: readonly TableSchema[], settings: Settings): Problem[] {
+  const {FRESHET_TRANSPORT: transport, FRESHET_TOPIC_PREFIX: prefix} = settings;
+  return readable([
+    ...collisions(schemas, 'name', ({name}) => [name]),
+    ...collisions(schemas, 'target table', ({definition}) => [
+      targetName({...definition, generation: 1}),
+      targetName(definition),
+    ]),
+    ...collisions(schemas, 'view', ({definition}) => [viewName(settings, definition)]),
+    ...(transport === 'kafka'
+      ? collisions(schemas, "topic, as Kafka does not tell '.' from '_',", ({definition}) => [
+          topicName(prefix, definition.schema, definition.table).replaceAll('.', '_'),
+        ])
+      : []),
+    ...overMetricViews(schemas, settings),
+  ]);
 }
 
 /** Tables whose view of current rows would take the place of a metric view. */
@@ -121,7 +157,8 @@ function overMetricViews(schemas: readonly TableSchema[], settings: Settings): P
   return schemas
     .filter(({definition}) => taken.has(viewName(settings, definition)))
     .map(({name, definition}) => ({
-      message: `${name}: ${viewName(settings, definition)} is a metric view; set FRESHET_ANALYTICS_SCHEMA to another schema, and the table's view is called ${targetName(definition)}`,
+      table: name,
+      message: `${name}: ${viewName(settings, definition)} is a metric view; set FRESHET_ANALYTICS_SCHEMA to another schema, and the table's view is called ${definition.schema}__${definition.table}`,
     }));
 }
 
@@ -131,42 +168,38 @@ function creationSql(settings: Settings, catalog: readonly CatalogTable[], serve
   return `CREATE PUBLICATION ${pgName(settings.FRESHET_PUBLICATION)} FOR TABLE ${tables} WITH (publish_via_partition_root = true${generated});`;
 }
 
-function definitionOf(
-  table: CatalogTable,
-  published: readonly string[] | null,
-  serverVersion: number,
-): TableDefinition {
-  const sent = (column: CatalogTable['columns'][number]): boolean => {
-    if (published && serverVersion >= HAS_COLUMN_LISTS) return published.includes(column.name);
-    return column.generated === '' || (column.generated === 's' && serverVersion >= HAS_GENERATED_COLUMNS);
+function definitionOf(table: CatalogTable, serverVersion: number): TableDefinition {
+  const listed = table.published?.columns;
+  const sent = ({name, generated}: CatalogTable['columns'][number]): boolean => {
+    // Before 18 a column list can name generated columns, and they are not sent all the same.
+    const can = generated === '' || (generated === 's' && serverVersion >= HAS_GENERATED_COLUMNS);
+    return can && (!listed || serverVersion < HAS_COLUMN_LISTS || listed.includes(name));
   };
   return {
     schema: table.schema,
     table: table.table,
+    oid: table.oid,
+    generation: 1,
+    dropped: [],
     key: keyOf(table) ?? [],
-    columns: table.columns
-      .filter(sent)
-      .map(({name, typeOid, notNull, type}) => ({name, typeOid, notNull, type})),
+    columns: table.columns.filter(sent).map(({name, number, typeOid, notNull, type}) => ({
+      name,
+      number,
+      target: name,
+      typeOid,
+      // ClickHouse takes plain arrays whose names share what stands before a dot for columns of one Nested, and wants
+      // them of one length. As Variant, which holds NULL too, they are not.
+      notNull: notNull && !(type.array && name.includes('.')),
+      type,
+    })),
   };
 }
 
-async function readPublication(client: ClientBase, name: string, serverVersion: number) {
-  const publication = await client.query(
+async function readPublication(client: ClientBase, name: string) {
+  const {rows} = await client.query(
     `SELECT pubviaroot AS "viaRoot", pubinsert AND pubupdate AND pubdelete AND pubtruncate AS "allChanges"
      FROM pg_publication WHERE pubname = $1`,
     [name],
   );
-  if (publication.rows.length === 0) return undefined;
-  const lists = serverVersion >= HAS_COLUMN_LISTS ? 'attnames::text[]' : 'NULL::text[]';
-  const rowFilter = serverVersion >= HAS_COLUMN_LISTS ? 'rowfilter' : 'NULL::text';
-  const {rows} = await client.query(
-    `SELECT schemaname AS schema, tablename AS table, ${lists} AS columns, ${rowFilter} AS "rowFilter"
-     FROM pg_publication_tables WHERE pubname = $1`,
-    [name],
-  );
-  const tables = z.array(Published).parse(rows);
-  return {
-    ...Publication.parse(publication.rows[0]),
-    tables: new Map(tables.map(table => [tableName(table.schema, table.table), table])),
-  };
+  return rows.length === 0 ? undefined : Publication.parse(rows[0]);
 }

@@ -1,11 +1,10 @@
 import type pg from 'pg';
 import {z} from 'zod';
 import type {Log} from '../observe/log.ts';
-import {metrics} from '../observe/metrics.ts';
 import {type Lsn, NO_LSN, parseLsn} from './lsn.ts';
-import {type ClientConfig, connect} from './postgres.ts';
+import {type ClientConfig, connect, disconnect} from './postgres.ts';
 
-const Reading = z.object({lsn: z.string(), micros: z.string(), retained: z.string().nullable()});
+const Reading = z.object({lsn: z.string(), micros: z.string()});
 /** Ticks that a reading may wait before a message is written to push the stream past it. */
 const PATIENCE = 3;
 
@@ -52,14 +51,20 @@ export class WalClock {
     if (this.#reading) return;
     const {rows} = await this.#client.query(
       // The time is read first: what commits between the two is before the position all the same.
-      `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text AS micros, pg_current_wal_insert_lsn()::text AS lsn,
-         (SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::text FROM pg_replication_slots WHERE slot_name = $1) AS retained`,
-      [this.#slot],
+      `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text AS micros, pg_current_wal_insert_lsn()::text AS lsn`,
     );
-    const {lsn, micros, retained} = Reading.parse(rows[0]);
+    const {lsn, micros} = Reading.parse(rows[0]);
     this.#reading = {lsn: parseLsn(lsn), micros: BigInt(micros)};
     this.#waited = 0;
-    metrics.retainedBytes.set(Number(retained ?? 0));
+  }
+
+  /** Will the next checkpoint throw away WAL that the slot needs? */
+  async slotAtRisk(): Promise<boolean> {
+    const {rowCount} = await this.#client.query(
+      "SELECT FROM pg_replication_slots WHERE slot_name = $1 AND wal_status IN ('unreserved', 'lost')",
+      [this.#slot],
+    );
+    return rowCount === 1;
   }
 
   /** The reading that a stream at this position has passed; each is given once. */
@@ -71,6 +76,6 @@ export class WalClock {
   }
 
   async close(): Promise<void> {
-    await this.#client.end().catch(() => {});
+    await disconnect(this.#client);
   }
 }

@@ -21,6 +21,9 @@ export interface Child {
   log(): string;
   /** Sends SIGTERM; the exit code. */
   stop(): Promise<number | null>;
+  /** The signal that it died of, when it has. */
+  died(): Promise<NodeJS.Signals | null>;
+  readonly pid: number;
 }
 
 /** Nothing but these settings reaches the command: the tests' own environment stays out. */
@@ -67,13 +70,15 @@ export function keepRunning(
   args: readonly string[],
 ): Child {
   const child = start(t, args, environment, tmpdir());
-  const ended = once(child, 'close') as Promise<[number | null]>;
+  const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
   let log = '';
   child.stdout.resume();
   child.stderr.setEncoding('utf8').on('data', chunk => {
     log += chunk;
   });
   return {
+    pid: child.pid ?? 0,
+    died: async () => (await ended)[1],
     log: () => log,
     async logged(words) {
       while (!log.includes(words)) {

@@ -1,5 +1,4 @@
 import {randomBytes} from 'node:crypto';
-import type {ExecutionContext} from 'ava';
 import pg from 'pg';
 import {z} from 'zod';
 import {kafkaClient} from '../kafka/client.ts';
@@ -8,7 +7,12 @@ import {run} from '../pipeline.ts';
 import {caughtUp} from '../reconcile/position.ts';
 import {loadSettings, type Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient, command, rows} from '../sink/clickhouse.ts';
-import {readSlot} from '../source/slot.ts';
+import {dropDatabase} from './drop-database.ts';
+
+/** What is to be undone at the end, in reverse order: ava's `t`, or something that lives longer than one test. */
+export interface Scope {
+  teardown(undo: () => unknown): void;
+}
 
 export interface World {
   /** A superuser's connection to a database of this test's own. */
@@ -40,26 +44,33 @@ export function server(
 /** Without Kafka the same tests go by the direct transport. */
 export const transport = (): 'kafka' | 'direct' => (server('TEST_KAFKA_BROKERS') ? 'kafka' : 'direct');
 
-/** A database, slot, topics and target databases of this test's own; all are dropped at its end. */
+/**
+ * A database, slot, topics and target databases of this test's own; all are dropped at its end. The FRESHET_PG_URL of
+ * the overrides names the server.
+ */
 export async function makeWorld(
-  t: ExecutionContext,
+  t: Scope,
   sql: string,
   overrides: Record<string, string> = {},
 ): Promise<World> {
-  const pgUrl = server('TEST_PG_URL');
+  const pgUrl = overrides.FRESHET_PG_URL ?? server('TEST_PG_URL');
   const chUrl = server('TEST_CLICKHOUSE_URL');
   if (!pgUrl || !chUrl) throw new Error('run tests by `npm test`: it starts the servers');
   const id = `t${randomBytes(5).toString('hex')}`;
-  const admin = new pg.Client(pgUrl);
-  await admin.connect();
-  await admin.query(`CREATE DATABASE ${id}`);
+  // On a connection of its own each time: the server may be another one at the end.
+  const asAdmin = async (work: (admin: pg.Client) => Promise<unknown>): Promise<void> => {
+    const admin = new pg.Client(pgUrl);
+    await admin.connect();
+    await work(admin);
+    await admin.end();
+  };
+  await asAdmin(admin => admin.query(`CREATE DATABASE ${id}`));
   const url = new URL(pgUrl);
   url.pathname = `/${id}`;
   const client = new pg.Client(url.href);
   client.on('error', () => {});
   await client.connect();
   const environment = {
-    FRESHET_PG_URL: url.href,
     FRESHET_SLOT: id,
     FRESHET_PUBLICATION: id,
     FRESHET_TOPIC_PREFIX: id,
@@ -70,6 +81,7 @@ export async function makeWorld(
     FRESHET_ANALYTICS_DATABASE: `${id}_an`,
     FRESHET_FLUSH_MS: '50',
     ...overrides,
+    FRESHET_PG_URL: url.href,
   };
   const settings = loadSettings(environment);
   const ch = clickhouseClient(settings);
@@ -77,19 +89,7 @@ export async function makeWorld(
   t.teardown(async () => {
     over.abort(); // a wait that a failed test left behind
     await client.end().catch(() => {});
-    // A slot can be dropped when its walsender has noticed that the reader is gone.
-    while ((await readSlot(admin, id))?.active) {
-      await admin.query(
-        'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1',
-        [id],
-      );
-    }
-    await admin.query(
-      'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1',
-      [id],
-    );
-    await admin.query(`DROP DATABASE ${id} WITH (FORCE)`);
-    await admin.end();
+    await asAdmin(admin => dropDatabase(admin, id));
     for (const database of [settings.FRESHET_CLICKHOUSE_DATABASE, settings.FRESHET_ANALYTICS_DATABASE]) {
       await command(ch, `DROP DATABASE IF EXISTS ${database} SYNC`);
     }
@@ -129,7 +129,7 @@ async function dropTopics(settings: Settings): Promise<void> {
 
 /** A world with the whole pipeline running in this process; stopped at the test's end. */
 export async function startPipeline(
-  t: ExecutionContext,
+  t: Scope,
   sql: string,
   overrides: Record<string, string> = {},
 ): Promise<Running> {

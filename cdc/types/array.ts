@@ -1,5 +1,6 @@
 import {framed, isValue} from './framed.ts';
-import type {ColumnType, WireForm} from './types.ts';
+import type {WireForm} from './mapping.ts';
+import type {ColumnType} from './types.ts';
 
 /** What an array column takes from the mapping of its elements. */
 interface Element {
@@ -15,7 +16,10 @@ interface Element {
  * An array of one dimension. A nullable one is `Variant(Array(…))`: ClickHouse has no Nullable(Array), and NULL is
  * not an empty array.
  */
-export function arrayColumn(element: Element, notNull: boolean): Omit<ColumnType, 'encode'> {
+export function arrayColumn(
+  element: Element,
+  notNull: boolean,
+): Pick<ColumnType, 'column' | 'input' | 'pgText' | 'chText'> {
   const stored = `Array(Nullable(${element.ch}))`;
   const wire = notNull ? element.input : (element.variantInput ?? element.input);
   return {

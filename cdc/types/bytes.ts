@@ -1,3 +1,6 @@
+/** From here on a buffer grows by a quarter: doubled, a full batch would hold as much again of nothing. */
+const LARGE = 4 << 20;
+
 /**
  * One growing buffer that JSON is written into. Values go from PostgreSQL's text to JSON as bytes: no string and
  * no object is made for a value.
@@ -14,7 +17,8 @@ export class Bytes {
   ensure(more: number): void {
     const need = this.length + more;
     if (need <= this.buffer.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(need, this.buffer.length * 2));
+    const factor = this.buffer.length < LARGE ? 2 : 1.25;
+    const grown = Buffer.allocUnsafe(Math.max(need, Math.ceil(this.buffer.length * factor)));
     this.buffer.copy(grown, 0, 0, this.length);
     this.buffer = grown;
   }

@@ -48,7 +48,7 @@ SELECT
   ) AS reason,
   ifNull(batches.rows_last_5_min, 0) AS rows_last_5_min
 FROM (
-  SELECT schema_name, table_name, state AS table_state, reason AS parked_because FROM {cdc}._tables FINAL
+  SELECT schema_name, table_name, state AS table_state, reason AS parked_because FROM {cdc}._tables FINAL WHERE state <> 'dropped'
 ) AS tables
 LEFT JOIN (
   SELECT schema_name, table_name, toNullable(complete_up_to) AS watermark, newest_commit FROM {cdc}._watermarks FINAL

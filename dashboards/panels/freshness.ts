@@ -177,12 +177,48 @@ GROUP BY time, table_name
 ORDER BY time, table_name`),
     );
 
+export const slotWal = () =>
+  lines({
+    title: 'WAL kept for the slot',
+    unit: units.BytesIEC,
+    why: 'What PostgreSQL keeps until Freshet has read it. It rises while Freshet or a server behind it stands still, and falls afterwards. Where "until_lost" reaches zero the slot is lost, and all tables are read again.',
+  })
+    .min(0)
+    .withTarget(
+      series(`SELECT $__timeInterval(at) AS time, max(retained_bytes) AS kept, min(safe_bytes) AS until_lost
+FROM ecommerce_analytics.slot_health_v1
+WHERE $__timeFilter(at)
+GROUP BY time
+ORDER BY time`),
+    );
+
+export const slotTimeLeft = () =>
+  number(
+    {
+      title: 'Slot lost in',
+      unit: units.DurationSeconds,
+      why: 'Until PostgreSQL throws away WAL that Freshet has not read, if the last two minutes go on; "not in sight" is good. Without max_slot_wal_keep_size the slot is never lost, but the disk fills up.',
+    },
+    'seconds_to_loss',
+  )
+    .noValue('not in sight')
+    .thresholds(limits(7_200, 900))
+    .withTarget(
+      sql(`SELECT seconds_to_loss
+FROM ecommerce_analytics.slot_health_v1
+WHERE at > now() - INTERVAL 5 MINUTE
+ORDER BY at DESC
+LIMIT 1`),
+    );
+
 const WHAT_TO_DO = `
 | What you see | What to do |
 |---|---|
 | All tables *late*, lag grows | Is \`freshet run\` up? Its log and \`/health\` name the code of the failure and a hint. Then \`SELECT * FROM pg_replication_slots\`: an inactive slot keeps WAL until it is *lost*. |
-| One table *parked* | Read its reason. Mend the cause and restart \`freshet run\` (or \`sink\`): it goes on where it stood. The others are not touched. |
+| One table *parked* | Read its reason. Mend the cause, then \`freshet dead-letter retry TABLE\`: it goes on where it stood. The others are not touched. |
+| One table *late*, its rows arrive | It has dead letters, and is complete up to the first of them: \`freshet dead-letter list\`, then \`retry\` or \`drop\`. |
 | *unknown* for long | The table is being read for the first time, or again. Rows per second show that it moves. |
+| WAL kept rises, "Slot lost in" falls | Freshet, Kafka or ClickHouse stands still: its log says which. \`ALTER SYSTEM SET max_slot_wal_keep_size\` to more, and reload, gains time. |
 | *idle* | Nothing. No changes arrive, and the watermark still moves. |
 | "Complete up to" stands, nothing is late | The source does not answer: is PostgreSQL up, and does the slot exist? |
 `.trim();

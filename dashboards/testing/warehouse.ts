@@ -43,9 +43,9 @@ const ROWS: Readonly<Record<string, string>> = {
     FROM numbers(800)`,
 };
 
-/** A late table, a parked one, one without a watermark, and good ones with a batch every ten seconds. */
+/** A late table, a parked one, one without a watermark, good ones with a batch every ten seconds; a slot at risk. */
 const OPERATIONS: readonly string[] = [
-  `INSERT INTO {cdc}._tables SELECT 'public', name, name, state, if(state = 'parked', 'refused', ''), 1, '', now64(6)
+  `INSERT INTO {cdc}._tables SELECT 'public', name, name, state, if(state = 'parked', 'refused', ''), 0, 1, '', now64(6)
    FROM VALUES('name String, state String', ('customers', 'streaming'), ('products', 'streaming'),
     ('orders', 'streaming'), ('order_items', 'streaming'), ('stock', 'parked'), ('prices', 'snapshot'))`,
   `INSERT INTO {cdc}._watermarks SELECT 'public', name, 1, now64(6) - toIntervalSecond(age),
@@ -55,6 +55,8 @@ const OPERATIONS: readonly string[] = [
   `INSERT INTO {cdc}._freshness SELECT 'public', if(number % 2 = 0, 'orders', 'customers'),
     now64(6) - toIntervalSecond(number * 10) AS visible, visible - toIntervalMillisecond(900 + number % 50),
     visible - toIntervalMillisecond(300), 100, 20000 FROM numbers(720)`,
+  `INSERT INTO {cdc}._slot SELECT 'freshet', now64(6) - toIntervalSecond(number * 5), if(number < 60, 'critical', 'good'),
+    900000000 - number * 1000000, 100000000 + number * 1000000, 200000, 500 FROM numbers(720)`,
 ];
 
 export interface Warehouse {

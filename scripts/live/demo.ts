@@ -65,6 +65,7 @@ export async function startDemo(options: {
   });
   createInterface({input: child.stderr}).on('line', line => {
     log.write(`${line}\n`);
+    tellProgress(line);
     if (/"level":"(warn|error)"|^freshet:/.test(line)) console.error(`! ${readable(line)}`);
   });
   let stopping = false;
@@ -100,6 +101,15 @@ export async function startDemo(options: {
       if (existsSync(CONFIG)) rmSync(CONFIG);
     },
   };
+}
+
+/** How far a snapshot is: on a terminal in one line that is written over, elsewhere in lines of their own. */
+function tellProgress(line: string): void {
+  const reading = /"reading":(true|false)/.exec(line)?.[1];
+  if (reading === undefined) return;
+  const text = `  ${readable(line)}`;
+  if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${text}${reading === 'false' ? '\n' : ''}`);
+  else console.log(text);
 }
 
 /** A log line of the pipeline for a person. */

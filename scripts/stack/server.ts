@@ -10,6 +10,8 @@ export interface Site {
   readonly ports: Ports;
   /** False: PostgreSQL does not wait for the disk. */
   readonly durable: boolean;
+  /** Folder with PostgreSQL's programs, where the caller brings another than npm's. */
+  readonly postgresBin?: string | undefined;
   /** Content of ClickHouse's users.xml, where the caller brings one. */
   readonly clickhouseUsersXml: string | undefined;
 }

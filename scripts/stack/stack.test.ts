@@ -13,6 +13,7 @@ import pg from 'pg';
 import {startedAt} from './lock-file.mjs';
 import {skip} from './skip.ts';
 import {kafkaInstalled, type Stack, type StackOptions, startStack} from './stack.ts';
+import {POSTGRES_BIN, startTestServers} from './test-servers.ts';
 
 const FREE = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
 
@@ -26,7 +27,13 @@ async function start(
   t: ExecutionContext,
   options: Partial<StackOptions> & {dataDir: string},
 ): Promise<Stack> {
-  const stack = await startStack({kafka: false, durable: false, ports: FREE, ...options});
+  const stack = await startStack({
+    kafka: false,
+    durable: false,
+    ports: FREE,
+    postgresBin: process.env[POSTGRES_BIN],
+    ...options,
+  });
   t.teardown(() => stack.stop());
   return stack;
 }
@@ -112,7 +119,7 @@ test.serial(
     const dataDir = await folder(t);
     const code = `
     const {startStack} = await import(${JSON.stringify(new URL('stack.ts', import.meta.url).href)});
-    const {pids} = await startStack(${JSON.stringify({dataDir, kafka: kafkaInstalled(), durable: false, ports: FREE})});
+    const {pids} = await startStack(${JSON.stringify({dataDir, kafka: kafkaInstalled(), durable: false, ports: FREE, postgresBin: process.env[POSTGRES_BIN]})});
     console.log(JSON.stringify(Object.values(pids)));
     setInterval(() => {}, 1000);`;
     const parent = spawn(process.execPath, ['--input-type=module', '-e', code]);
@@ -186,6 +193,15 @@ test.serial('a server that does not come up is reported with the end of its log'
   const dataDir = await folder(t);
   const error = await t.throwsAsync(start(t, {dataDir, clickhouseUsersXml: '<clickhouse><users>'}));
   t.regex(error?.message ?? '', /^ClickHouse ended while it started\nthe end of .*clickhouse\.log:\n.*\S/s);
+});
+
+test.serial('a folder without a PostgreSQL is named, as are two PostgreSQLs at once', async t => {
+  const dataDir = await folder(t);
+  const error = await t.throwsAsync(start(t, {dataDir, postgresBin: dataDir}), {name: 'StackError'});
+  t.regex(error?.message ?? '', new RegExp(`no PostgreSQL to start: ${dataDir}/initdb`));
+  await t.throwsAsync(startTestServers({TEST_PG_URL: 'postgres://x', [POSTGRES_BIN]: dataDir}), {
+    message: /TEST_PG_URL and FRESHET_TEST_POSTGRES_BIN/,
+  });
 });
 
 /** Waits until processes are gone; AVA's own time-out is the limit. */

@@ -26,6 +26,8 @@ export interface StackOptions {
   readonly ports?: Partial<Ports>;
   /** False: PostgreSQL does not wait for the disk, for tests. Default true. */
   readonly durable?: boolean;
+  /** Folder with `initdb` and `postgres` of another version; default: PostgreSQL 18 from npm. */
+  readonly postgresBin?: string | undefined;
   /** Content of ClickHouse's users.xml. It must keep a user `default` without a password. Default: only that user. */
   readonly clickhouseUsersXml?: string;
   /** Gets a line for each server that is up. */
@@ -91,6 +93,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         dir: path.join(dataDir, name),
         ports,
         durable: options.durable ?? true,
+        postgresBin: options.postgresBin,
         clickhouseUsersXml: options.clickhouseUsersXml,
       };
       await mkdir(site.dir, {recursive: true});

@@ -3,6 +3,7 @@ import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {getContainerRuntimeClient} from 'testcontainers';
 import {kafkaInstalled, startStack} from './stack.ts';
+import {StackError} from './stack-error.ts';
 import {startContainers} from './test-containers.ts';
 
 /** The servers that tests use, as the environment variables that name them. */
@@ -17,7 +18,14 @@ export interface TestServers {
   stop(): Promise<void>;
 }
 
-/** Servers named by the environment; for those it does not name, containers where an engine answers, else a local stack. */
+/** Names a folder with the programs of another PostgreSQL, which is then started instead of the one from npm. */
+export const POSTGRES_BIN = 'FRESHET_TEST_POSTGRES_BIN';
+
+/**
+ * Servers named by the environment; for those it does not name, containers where an engine answers, else a local stack,
+ * also where FRESHET_TEST_POSTGRES_BIN names a PostgreSQL.
+ * @throws StackError when that is no PostgreSQL, or another one is named too
+ */
 export async function startTestServers(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<TestServers> {
@@ -26,8 +34,12 @@ export async function startTestServers(
   ) as TestServers['env'];
   const names = Object.keys(given);
   const missing = TEST_VARIABLES.filter(name => !given[name]);
+  const postgresBin = env[POSTGRES_BIN] || undefined;
+  if (postgresBin && given.TEST_PG_URL)
+    throw new StackError(`TEST_PG_URL and ${POSTGRES_BIN} name a PostgreSQL each: leave one out`);
   if (missing.length === 0) return {from: names.join(', '), env: given, stop: async () => {}};
-  const started = (await engineAnswers()) ? await startContainers(missing) : await startLocal();
+  const started =
+    !postgresBin && (await engineAnswers()) ? await startContainers(missing) : await startLocal(postgresBin);
   return {
     ...started,
     from: [...names, started.from].join(', and '),
@@ -44,15 +56,15 @@ async function engineAnswers(): Promise<boolean> {
   }
 }
 
-async function startLocal(): Promise<TestServers> {
+async function startLocal(postgresBin: string | undefined): Promise<TestServers> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-test-'));
   const remove = () => rm(dataDir, {recursive: true, force: true});
   const kafka = kafkaInstalled();
   const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
   try {
-    const stack = await startStack({dataDir, kafka, ports, durable: false});
+    const stack = await startStack({dataDir, kafka, ports, durable: false, postgresBin});
     return {
-      from: `a local stack (PostgreSQL, ClickHouse, ${kafka ? 'Kafka' : 'no Kafka: it needs Java 17'})`,
+      from: `a local stack (PostgreSQL${postgresBin ? ` of ${postgresBin}` : ''}, ClickHouse, ${kafka ? 'Kafka' : 'no Kafka: it needs Java 17'})`,
       env: {
         TEST_PG_URL: stack.pgUrl,
         TEST_CLICKHOUSE_URL: stack.clickhouseUrl,

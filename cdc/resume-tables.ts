@@ -1,0 +1,147 @@
+import type {ClientBase} from 'pg';
+import type {Context} from './context.ts';
+import type {SchemaChanges} from './schema-changes.ts';
+import type {Settings} from './settings/settings.ts';
+import {type History, nameOf, readingSince, type TableRow} from './sink/registry.ts';
+import {existingTargets} from './sink/target.ts';
+import {describeLocked, tableChooser} from './source/catalog.ts';
+import {commitLsnOf, type Lsn, NO_LSN, rowVersion} from './source/lsn.ts';
+import {clientConfig, withClient} from './source/postgres.ts';
+import type {Preflight} from './source/preflight.ts';
+import {compareTables} from './source/schema-change.ts';
+import {type Problem, textOf} from './source/table-problems.ts';
+import {tableSchema, targetName} from './source/table-schema.ts';
+import type {TrackedTable} from './source/table-tracker.ts';
+import {type CapturedTable, capturedTable, planTable} from './source/tables.ts';
+
+/**
+ * Each table as it was captured when the stream stopped: what happened to it since then comes by the stream. Tables
+ * that are new, or to be read again, get an empty target, and their changes count from now on; one whose reading was
+ * broken off goes on with its own.
+ */
+export async function resumeTables(
+  context: Context,
+  changes: SchemaChanges,
+  {captured, problems, serverVersion}: Preflight,
+  epoch: number,
+): Promise<{
+  tables: Map<number, TrackedTable>;
+  generations: ReadonlyMap<string, number>;
+  toRead: number[];
+}> {
+  const {registry, settings} = context;
+  const history = await registry.history();
+  const generations = new Map(history.generations);
+  const tables = new Map<number, TrackedTable>();
+  const wanted = new Map(captured.map(table => [table.schema.name, table]));
+  const chosen = tableChooser(settings);
+  const targets = await existingTargets(context.client, settings);
+  const toRead: number[] = [];
+  for (const row of await registry.tables()) {
+    const name = nameOf(row);
+    const entries = remembered(history, name);
+    if (row.state === 'dropped') continue;
+    const last = entries?.at(-1)?.table;
+    const streams = row.state === 'streaming' || (row.state === 'parked' && row.needs_read === 0);
+    const excluded = !chosen({schema: row.schema_name, table: row.table_name});
+    const own = problems.filter(problem => problem.table === name);
+    if (excluded || (!streams && !wanted.has(name) && own.length === 0)) {
+      const text = excluded ? 'it is excluded now' : 'it is not there any more';
+      await changes.apply({
+        kind: 'gone',
+        version: last ? entries!.at(-1)!.since + 1n : 0n,
+        name,
+        text,
+        table: last,
+      });
+      continue;
+    }
+    const reading = last && readingSince(row) !== undefined && wanted.get(name)?.oid === last.oid;
+    if (reading && targets.has(targetName(last.schema.definition))) {
+      wanted.delete(name);
+      // Its target has all that was streamed since then: only what was not read is missing.
+      const {generation} = last.schema.definition;
+      const first = entries!.find(({table}) => table.schema.definition.generation === generation)!;
+      tables.set(last.oid, {history: entries!, skipBelow: commitLsnOf(first.since), parked: false});
+      toRead.push(last.oid);
+      continue;
+    }
+    if (streams) wanted.delete(name);
+    else if (own.length > 0) await setAside(context, row, own);
+    if (!entries || wanted.has(name)) continue;
+    const parked = row.state !== 'streaming' && row.needs_read === 1;
+    const {table} = entries.at(-1)!;
+    tables.set(table.oid, {history: entries, skipBelow: NO_LSN, parked});
+  }
+  await withClient(clientConfig(settings), async postgres => {
+    for (const {schema, source} of wanted.values()) {
+      // One that has another name only is told of by the stream.
+      if (tables.has(source.oid)) continue;
+      const found = await asItIs(postgres, settings, serverVersion, source.oid);
+      if (!found) continue;
+      const generation = (generations.get(schema.name) ?? 0) + 1;
+      const table = capturedTable(
+        tableSchema({...found.table.schema.definition, generation}),
+        found.table.source,
+      );
+      generations.set(table.schema.name, generation);
+      const entry = {since: rowVersion(epoch, found.position, 0), table};
+      await changes.prepareTargets([table.schema], {empty: true});
+      await registry.saveHistory([
+        {...entry, kind: 'read', change: 'it was new, or to be read again', views: []},
+      ]);
+      await registry.setTables([table.schema], 'snapshot', {reason: 'it is being read'});
+      tables.set(source.oid, {history: [entry], skipBelow: found.position, parked: false});
+      toRead.push(source.oid);
+    }
+  });
+  return {tables, generations, toRead};
+}
+
+/** A table as it is while nobody can alter it; undefined where it cannot be captured any more. */
+async function asItIs(
+  postgres: ClientBase,
+  settings: Settings,
+  serverVersion: number,
+  oid: number,
+): Promise<{table: CapturedTable; position: Lsn} | undefined> {
+  const {tables, position} = await describeLocked(postgres, settings, serverVersion, [oid]);
+  const source = tables[0];
+  const plan = source && planTable(source, settings, serverVersion);
+  return source && plan?.schema ? {table: capturedTable(plan.schema, source), position} : undefined;
+}
+
+/** A table that was captured, or waits to be, and cannot be now. */
+async function setAside(
+  {registry, log}: Context,
+  row: TableRow,
+  problems: readonly Problem[],
+): Promise<void> {
+  const reason = textOf(problems);
+  if (row.reason === reason && row.needs_read === 1) return;
+  log.error({table: nameOf(row)}, `${nameOf(row)} is parked: ${reason}`);
+  await registry.parkAtSource({schema: row.schema_name, table: row.table_name}, reason);
+}
+
+/** How a table is captured by what is remembered of its name; undefined where nothing is. */
+function remembered(history: History, name: string): TrackedTable['history'] | undefined {
+  let found: TrackedTable['history'] | undefined;
+  for (const entries of history.byOid.values()) {
+    const last = entries.at(-1)!;
+    if (last.table.schema.name !== name || (found && found.at(-1)!.since > last.since)) continue;
+    // Rows from before a renaming belong to a table that is not there any more.
+    found = entries.filter(({table}) => table.schema.name === name);
+  }
+  return found;
+}
+
+/** The same table as it is now, to be read into its target again, or into one of its own where it became another. */
+export function inTarget(now: CapturedTable, history: History): CapturedTable {
+  const last = remembered(history, now.schema.name)?.at(-1)?.table;
+  const circumstances = {rewritten: false, late: false};
+  if (last && last.oid === now.oid && compareTables(last, now, circumstances).kind === 'none') {
+    return capturedTable(last.schema, now.source);
+  }
+  const generation = (history.generations.get(now.schema.name) ?? 0) + 1;
+  return capturedTable(tableSchema({...now.schema.definition, generation}), now.source);
+}

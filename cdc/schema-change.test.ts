@@ -1,0 +1,160 @@
+import test from 'ava';
+import {Client} from 'pg';
+import {keepRunning} from './test-support/command-line.ts';
+import {equal, schemaChangeCases} from './test-support/schema-change-cases.ts';
+import {makeWorld, type Running, startPipeline} from './test-support/start-pipeline.ts';
+import {until} from './test-support/until.ts';
+
+schemaChangeCases(test, 'auto');
+
+const changesOf = ({query}: Running): Promise<Record<string, unknown>[]> =>
+  query(`SELECT table_name, kind, change FROM {cdc}._schema_changes FINAL
+    WHERE kind <> 'note' AND change <> 'it was read' ORDER BY since, table_name`);
+
+test.serial('D2 killed in the middle of each kind of change: the next start finishes it', async t => {
+  const world = await makeWorld(
+    t,
+    "CREATE TABLE k (id int PRIMARY KEY, v text, w int); INSERT INTO k SELECT i, 'v' || i FROM generate_series(1, 200) i; CREATE TABLE other (id int PRIMARY KEY)",
+  );
+  const {pg} = world;
+  const run = (more: Record<string, string>) => keepRunning(t, {...world.environment, ...more}, ['run']);
+  const first = run({});
+  await world.caughtUp();
+  await first.stop();
+  const inPlace = (column: string): string =>
+    `ALTER TABLE k ADD ${column} int; UPDATE k SET ${column} = 3 WHERE id = 9`;
+  const read = (type: string): string =>
+    `ALTER TABLE k ALTER w TYPE ${type} USING w::${type}; UPDATE k SET w = id WHERE id < 9`;
+  const changes = [
+    {place: 'schema.in_place', sql: 'ALTER TABLE k ADD n int DEFAULT 5; UPDATE k SET n = 6 WHERE id < 10'},
+    {place: 'schema.before_written', sql: inPlace('a')},
+    {
+      place: 'schema.read',
+      sql: 'ALTER TABLE k ALTER v TYPE varchar USING upper(v); UPDATE k SET n = 7 WHERE id < 5',
+    },
+    {place: 'schema.before_written', sql: read('text'), settled: true},
+    {place: 'schema.written', sql: read('numeric'), settled: true},
+    {
+      place: 'schema.shown',
+      sql: 'ALTER TABLE k ALTER n TYPE bigint; DELETE FROM k WHERE id > 150; INSERT INTO other VALUES (1)',
+    },
+    {place: 'schema.written', sql: inPlace('b'), settled: true}, // last: nothing behind it would show the column
+  ];
+  for (const {place, sql, settled} of changes) {
+    if (settled) {
+      // A table that is being read again is described as it is by then, and its change is none.
+      const between = run({});
+      await world.caughtUp();
+      await between.stop();
+    }
+    const child = run({FRESHET_FAILPOINT: `${place}:1`});
+    await pg.query(sql);
+    t.is(await child.died(), 'SIGKILL');
+  }
+  run({});
+  await equal(t, {...world, start: () => {}, stop: async () => {}, ended: () => new Promise(() => {})});
+  t.deepEqual(
+    await world.query(
+      'SELECT count() AS c, countIf(v LIKE {an: String}) AS u, sum(n) AS n FROM {an}.k'.replace(
+        '{an: String}',
+        "'V%'",
+      ),
+    ),
+    [{c: '150', u: '150', n: String(4 * 7 + 5 * 6 + 141 * 5)}],
+  );
+});
+
+test.serial('views that use a changed column are named before it changes', async t => {
+  const running = await startPipeline(
+    t,
+    'CREATE TABLE o (id int PRIMARY KEY, country text, total numeric(10,2)); INSERT INTO o VALUES (1, $$DE$$, 5)',
+  );
+  const {pg, ch, query, log, settings} = running;
+  await running.caughtUp();
+  const an = settings.FRESHET_ANALYTICS_DATABASE;
+  await ch.command({
+    query: `CREATE VIEW ${an}.by_country AS SELECT country, sum(total) AS s FROM ${an}.o GROUP BY country`,
+  });
+  await ch.command({query: `CREATE VIEW ${an}.top AS SELECT * FROM ${an}.by_country ORDER BY s`});
+  await ch.command({query: `CREATE VIEW ${an}.totals AS SELECT sum(total) FROM ${an}.o`});
+  await pg.query('ALTER TABLE o DROP country');
+  await pg.query('INSERT INTO o VALUES (2, 7)');
+  await running.caughtUp();
+  const warning = log.lines.find(line => line.includes('these views use it'));
+  t.regex(
+    String(warning),
+    new RegExp(`column country was dropped; these views use it: ${an}.by_country, ${an}.top `),
+  );
+  t.deepEqual(await query("SELECT views FROM {cdc}._schema_changes FINAL WHERE kind = 'in place'"), [
+    {views: [`${an}.by_country`, `${an}.top`]},
+  ]);
+  t.is((await query('SELECT * FROM {an}.totals')).length, 1);
+  await t.throwsAsync(query('SELECT * FROM {an}.top'), {message: /country/});
+  t.is((await changesOf(running)).length, 1);
+});
+
+test.serial('D1 a new table gets a column before it was read: nobody sees it half read', async t => {
+  const running = await startPipeline(t, 'CREATE TABLE other (id int PRIMARY KEY)');
+  const {pg, query, settings} = running;
+  await running.caughtUp();
+  // A slot, and so the reading, waits for transactions that are older.
+  const older = new Client(settings.FRESHET_PG_URL);
+  await older.connect();
+  await older.query('BEGIN; INSERT INTO other VALUES (1)');
+  await pg.query('CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh SELECT generate_series(1, 500)');
+  await until(async () => (await changesOf(running)).some(({kind}) => kind === 'read'));
+  await pg.query('ALTER TABLE fresh ADD n int DEFAULT 5; UPDATE fresh SET n = 6 WHERE id <= 7');
+  await until(async () => (await changesOf(running)).some(({kind}) => kind === 'in place'));
+  await t.throwsAsync(query('SELECT * FROM {an}.fresh'), {message: /fresh/});
+  await older.query('COMMIT');
+  await older.end();
+  await equal(t, running);
+  t.deepEqual(await query('SELECT toInt32(sum(n)) AS n FROM {an}.fresh'), [{n: 493 * 5 + 7 * 6}]);
+});
+
+test.serial(
+  'D9 a slot that starts far behind tells of changes that are long done: nothing becomes of them',
+  async t => {
+    const running = await startPipeline(
+      t,
+      `CREATE TABLE k (id int PRIMARY KEY, v text) PARTITION BY HASH (id); CREATE TABLE k0 PARTITION OF k FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+     INSERT INTO k SELECT i, 'v' || i FROM generate_series(1, 50) i;
+     CREATE TABLE r (id int PRIMARY KEY); INSERT INTO r VALUES (1); CREATE TABLE q (id int PRIMARY KEY, n int NOT NULL)`,
+    );
+    const {pg, query, settings, stop, start} = running;
+    const {FRESHET_SLOT: slot, FRESHET_PUBLICATION: publication} = settings;
+    await running.caughtUp();
+    await pg.query('SELECT pg_copy_logical_replication_slot($1, $2)', [slot, `${slot}_before`]);
+    for (const sql of [
+      `BEGIN; ALTER PUBLICATION ${publication} DROP TABLE k; INSERT INTO k VALUES (51, 'unseen');
+     ALTER PUBLICATION ${publication} ADD TABLE k; COMMIT`,
+      "INSERT INTO k VALUES (52, 'seen'); ALTER TABLE r RENAME TO away; INSERT INTO away VALUES (2)",
+      'ALTER TABLE away RENAME TO r; INSERT INTO r VALUES (3)',
+      'ALTER TABLE q DROP CONSTRAINT q_pkey; ALTER TABLE q ADD PRIMARY KEY (n); INSERT INTO q VALUES (1, 1)',
+      'ALTER TABLE r ADD w int DEFAULT 5; UPDATE r SET w = 6 WHERE id < 3; ALTER TABLE r ALTER w TYPE text USING w + 1',
+    ]) {
+      await pg.query(sql);
+      await equal(t, running);
+    }
+    await stop();
+    await pg.query('SELECT pg_drop_replication_slot($1)', [slot]);
+    await pg.query('SELECT pg_copy_logical_replication_slot($1, $2)', [`${slot}_before`, slot]);
+    await pg.query('SELECT pg_drop_replication_slot($1)', [`${slot}_before`]);
+    const told = running.log.lines.length;
+    start();
+    await pg.query(
+      "INSERT INTO k VALUES (53, 'after'); INSERT INTO r VALUES (4); INSERT INTO q VALUES (2, 2)",
+    );
+    await equal(t, running);
+    t.deepEqual(
+      running.log.lines.slice(told).filter(line => line.includes('is parked')),
+      [],
+    );
+    t.deepEqual(await query('SELECT table_name, state FROM {cdc}._tables FINAL ORDER BY table_name'), [
+      {table_name: 'away', state: 'dropped'},
+      {table_name: 'k', state: 'streaming'},
+      {table_name: 'q', state: 'streaming'},
+      {table_name: 'r', state: 'streaming'},
+    ]);
+  },
+);
