@@ -64,7 +64,9 @@ export async function createSlot(
 ): Promise<CreatedSlot> {
   if (!temporary) await dropSlot(client, slot);
   const late = Promise.withResolvers<never>();
+  let isLate = false;
   const timer = setTimeout(() => {
+    isLate = true;
     blockers(client, slot).then(
       names =>
         late.reject(
@@ -74,8 +76,11 @@ export async function createSlot(
     );
   }, timeoutMs);
   try {
-    const making = connection.createSlot(slot, {temporary, failover});
-    making.catch(() => {}); // when it is late, the connection is closed under it
+    const making = connection.createSlot(slot, {temporary, failover}).catch(error => {
+      // When it is late, its backend is ended by ourselves: who held it up is to be told, not that.
+      if (isLate) return late.promise;
+      throw error;
+    });
     return await Promise.race([making, late.promise]);
   } finally {
     clearTimeout(timer);
