@@ -5,7 +5,7 @@ import type {Settings} from './settings/settings.ts';
 import {type History, nameOf, readingSince, type TableRow} from './sink/registry.ts';
 import {existingTargets} from './sink/target.ts';
 import {describeLocked, tableChooser} from './source/catalog.ts';
-import {commitLsnOf, type Lsn, NO_LSN, rowVersion} from './source/lsn.ts';
+import {type Lsn, rowVersion} from './source/lsn.ts';
 import {clientConfig, withClient} from './source/postgres.ts';
 import type {Preflight} from './source/preflight.ts';
 import {compareTables} from './source/schema-change.ts';
@@ -60,9 +60,7 @@ export async function resumeTables(
     if (reading && targets.has(targetName(last.schema.definition))) {
       wanted.delete(name);
       // Its target has all that was streamed since then: only what was not read is missing.
-      const {generation} = last.schema.definition;
-      const first = entries!.find(({table}) => table.schema.definition.generation === generation)!;
-      tables.set(last.oid, {history: entries!, skipBelow: commitLsnOf(first.since), parked: false});
+      tables.set(last.oid, {history: entries!, parked: false});
       toRead.push(last.oid);
       continue;
     }
@@ -71,7 +69,7 @@ export async function resumeTables(
     if (!entries || wanted.has(name)) continue;
     const parked = row.state !== 'streaming' && row.needs_read === 1;
     const {table} = entries.at(-1)!;
-    tables.set(table.oid, {history: entries, skipBelow: NO_LSN, parked});
+    tables.set(table.oid, {history: entries, parked});
   }
   await withClient(clientConfig(settings), async postgres => {
     for (const {schema, source} of wanted.values()) {
@@ -91,7 +89,7 @@ export async function resumeTables(
         {...entry, kind: 'read', change: 'it was new, or to be read again', views: []},
       ]);
       await registry.setTables([table.schema], 'snapshot', {reason: 'it is being read'});
-      tables.set(source.oid, {history: [entry], skipBelow: found.position, parked: false});
+      tables.set(source.oid, {history: [entry], parked: false});
       toRead.push(source.oid);
     }
   });

@@ -155,6 +155,7 @@ export class SchemaChanges {
     const known = (await registry.tables()).find(row => nameOf(row) === name);
     const views = await this.#nameViews(table.schema, change.touched, change.text);
     log.info({table: name, views}, `${name}: ${change.text}`);
+    await registry.saveSchemas([table.schema]); // first: rows that were written with it may be on their way, whatever becomes of the target
     await widenTarget(client, settings, table.schema, change);
     failpoint('schema.in_place');
     // While it is read its view still shows the target of before, or there is none.
@@ -216,8 +217,8 @@ export class SchemaChanges {
   ): Promise<void> {
     const {registry} = this.#context;
     const shown = new Set((await registry.tables()).map(({target}) => target));
+    await registry.saveSchemas(schemas); // first: rows that were written with it may be on their way, whatever becomes of the target
     for (const schema of schemas) await this.#prepareTarget(schema, {empty, shown});
-    await registry.saveSchemas(schemas);
     await this.#publisher.prepare(schemas);
   }
 

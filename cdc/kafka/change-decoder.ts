@@ -194,11 +194,10 @@ export class ChangeDecoder {
 
   /** It has an ordinal like a row, so that its place among the rows of its transaction has a version. */
   #schemaMessage(content: Buffer): void {
-    const {commitLsn} = this.#current();
     const message = parseSchemaMessage(content);
     this.#ordinal += STEP;
     if (message.rewritten != null) this.#rewritten.add(message.rewritten);
-    const place = {version: this.#version(), commitLsn, rewritten: this.#rewritten};
+    const place = {version: this.#version(), rewritten: this.#rewritten};
     const actions = this.#tracker.take(message, place);
     this.#routes.clear();
     if (actions.length === 0) return;
@@ -218,7 +217,7 @@ export class ChangeDecoder {
     if (!relation)
       throw new PipelineError('pg.protocol', `a change of relation ${oid}, which was not described`);
     const version = this.#version();
-    const table = this.#tracker.at(oid, {version, commitLsn: this.#current().commitLsn});
+    const table = this.#tracker.at(oid, version);
     const writer =
       table &&
       new EnvelopeWriter(new RowEncoder(table.schema, slotsOf(relation, table, version)), this.#origin);

@@ -229,17 +229,19 @@ class Sink implements Receiver {
   }
 
   /**
-   * Rows for a target that is gone, because the table was read into a newer one: they are in what was read. That holds
-   * also for one that its target could not take: it does not set the table aside once more.
+   * Rows for a target that is gone, because the table was read into a newer one, or is going to be: they are in what is
+   * read. That holds also for one that its target could not take: it does not set the table aside once more.
    */
   async #isReplaced(name: string, table: TableSchema, thrown: unknown): Promise<boolean> {
     const {code, reaction} = asPipelineError(thrown);
     if (code !== 'ch.not_set_up' && reaction !== 'park') return false;
     const {registry} = this.#options;
     const row = (await registry.tables()).find(candidate => nameOf(candidate) === name);
-    if (!row || row.schema_id === '') return false;
+    if (!row) return false;
+    if (row.state === 'dropped' || (row.state === 'parked' && row.needs_read === 1)) return true;
+    if (row.schema_id === '') return false;
     const shown = await registry.schema(row.schema_id);
-    return row.state === 'dropped' || shown.definition.generation > table.definition.generation;
+    return shown.definition.generation > table.definition.generation;
   }
 
   #hold(more: number): void {

@@ -1,6 +1,5 @@
 import type {Settings} from '../settings/settings.ts';
 import {type CatalogTable, lasting, tableChooser} from './catalog.ts';
-import type {Lsn} from './lsn.ts';
 import {compareTables, type SchemaChange} from './schema-change.ts';
 import type {SchemaMessage} from './schema-messages.ts';
 import {textOf} from './table-problems.ts';
@@ -47,16 +46,23 @@ export interface HistoryEntry {
 export interface TrackedTable {
   /** Oldest first; the last one is how it is captured now. */
   readonly history: HistoryEntry[];
-  /** Transactions that committed before this position are in what is read of it. */
-  skipBelow: Lsn;
   parked: boolean;
 }
 
 export interface Place {
   readonly version: bigint;
-  readonly commitLsn: Lsn;
   /** Roots and tables that this transaction has rewritten so far. */
   readonly rewritten: ReadonlySet<number>;
+}
+
+/**
+ * What held at this version; undefined where that was before the table was read for the generation that it has now:
+ * a replay from before that reading, rows and messages alike, has nothing that the reading did not see.
+ */
+function entryAt({history}: TrackedTable, version: bigint): HistoryEntry | undefined {
+  const generation = (entry: HistoryEntry): number => entry.table.schema.definition.generation;
+  const entry = history.findLast(({since}) => since <= version);
+  return entry && generation(entry) === generation(history.at(-1)!) ? entry : undefined;
 }
 
 /**
@@ -97,10 +103,9 @@ export class TableTracker {
   }
 
   /** How a row of this version is to be read: undefined where it is passed over. */
-  at(oid: number, {version, commitLsn}: Pick<Place, 'version' | 'commitLsn'>): CapturedTable | undefined {
+  at(oid: number, version: bigint): CapturedTable | undefined {
     const tracked = this.#tables.get(oid);
-    if (!tracked || tracked.parked || commitLsn < tracked.skipBelow) return undefined;
-    return tracked.history.findLast(entry => entry.since <= version)?.table;
+    return tracked && !tracked.parked ? entryAt(tracked, version)?.table : undefined;
   }
 
   /** Its changes are passed over from now on, until it is described anew. */
@@ -131,9 +136,8 @@ export class TableTracker {
   /** How the table was captured until here; undefined where the message is no news of it. */
   #before({oid}: CatalogTable, place: Place): CapturedTable | undefined {
     const tracked = this.#tables.get(oid);
-    if (!tracked || place.commitLsn < tracked.skipBelow) return undefined;
-    if (tracked.history.some(({since}) => since === place.version)) return undefined;
-    return tracked.history.findLast(({since}) => since <= place.version)?.table;
+    const entry = tracked && entryAt(tracked, place.version);
+    return entry?.since === place.version ? undefined : entry?.table;
   }
 
   /** Names that the table, or its new partitions, do not have any more. */
@@ -223,7 +227,7 @@ export class TableTracker {
       tableSchema({...schema.definition, columns, generation, dropped: []}),
       source,
     );
-    const tracked = this.#tables.get(source.oid) ?? {history: [], skipBelow: 0n as Lsn, parked: false};
+    const tracked = this.#tables.get(source.oid) ?? {history: [], parked: false};
     tracked.parked = false;
     this.#announced.delete(source.oid);
     tracked.history.push({since: place.version, table});
@@ -242,8 +246,8 @@ export class TableTracker {
   }
 
   #unpublished(oid: number, place: Place): SchemaAction[] {
-    const table = this.#tables.get(oid)?.history.at(-1)?.table;
-    if (!table || place.commitLsn < this.#tables.get(oid)!.skipBelow) return [];
+    const tracked = this.#tables.get(oid);
+    if (!tracked || !entryAt(tracked, place.version)) return [];
     return this.#park(
       oid,
       `it was taken out of publication ${this.#settings.FRESHET_PUBLICATION}; once it is put back it is read again`,
@@ -253,7 +257,7 @@ export class TableTracker {
 
   #gone(oid: number, text: string, place: Place): SchemaAction[] {
     const tracked = this.#tables.get(oid);
-    if (tracked && place.commitLsn < tracked.skipBelow) return [];
+    if (tracked && !entryAt(tracked, place.version)) return [];
     const table = tracked?.history.at(-1)?.table;
     const name = table?.schema.name ?? this.#announced.get(oid);
     this.#tables.delete(oid);
