@@ -1,5 +1,11 @@
+import {execFile} from 'node:child_process';
+import {mkdtemp, rm} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import path from 'node:path';
+import {promisify} from 'node:util';
 import test, {type ExecutionContext} from 'ava';
 import pg from 'pg';
+import {skip} from '../scripts/stack/skip.ts';
 import {exitCode, verify} from './reconcile/verify.ts';
 import {parseLsn} from './source/lsn.ts';
 import {keepRunning} from './test-support/command-line.ts';
@@ -112,6 +118,22 @@ test('where the files have no room, large transactions come by protocol 1', asyn
   await nowhere.pg.query(insert(1, 10_000));
   await equal(t, nowhere);
   t.is(nowhere.log.lines.filter(line => /^warn .*ENOTDIR/.test(line)).length, 1);
+});
+
+test('on a file system that is full, large transactions come by protocol 1', async t => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'freshet-full-'));
+  t.teardown(() => rm(folder, {recursive: true}));
+  try {
+    await promisify(execFile)('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', folder]);
+  } catch (error) {
+    skip(t, `no file system may be mounted here: ${String(error).split('\n', 1)[0]}`);
+    return;
+  }
+  t.teardown(() => promisify(execFile)('umount', ['--lazy', folder]));
+  const world = await running(t, {FRESHET_SPILL_DIR: folder});
+  await world.pg.query(insert(1, 20_000));
+  await equal(t, world);
+  t.is(world.log.lines.filter(line => /^warn .*ENOSPC/.test(line)).length, 1);
 });
 
 test('a kill while a transaction is open loses nothing of it, though later ones were acknowledged', async t => {
