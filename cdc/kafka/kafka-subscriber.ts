@@ -5,6 +5,7 @@ import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {asKafkaError} from './client.ts';
+import {type Gap, GroupPositions} from './group-positions.ts';
 import type {Ends, InMessage} from './message.ts';
 import {endsOf, topicName, watermarkTopic} from './topics.ts';
 import type {Receiver, Rewind, Subscriber} from './transport.ts';
@@ -36,16 +37,12 @@ export class KafkaSubscriber implements Subscriber {
   readonly #topicOf = new Map<string, string>();
   readonly #watermarkTopic: string;
   readonly #admin: Admin;
-  /** 'topic/partition' of those that are ours → the offset that must come next. */
-  readonly #expected = new Map<string, bigint>();
-  /** Of the same → where the group stood when they became ours. */
-  readonly #base = new Map<string, bigint>();
+  readonly #positions: GroupPositions;
   readonly #readAgain: ReadAgain;
   /** Resolves when it is known where the partitions of the last assignment begin. */
   #assigned: Promise<void> = Promise.resolve();
   /** Watermarks before the next one are lost, or were told to another member: what they said of the ends is not known. */
   #unseen = true;
-  readonly #toCommit = new Map<string, {topic: string; partition: number; offset: string}>();
   /** When the group last took offsets (performance.now). */
   #committedAt = performance.now();
   #consumer: Consumer | undefined;
@@ -63,6 +60,7 @@ export class KafkaSubscriber implements Subscriber {
     this.#log = log;
     this.#watermarkTopic = watermarkTopic(settings.FRESHET_TOPIC_PREFIX);
     this.#admin = kafka.admin();
+    this.#positions = new GroupPositions(this.#admin, settings.FRESHET_CONSUMER_GROUP, log);
     for (const {schema, table, name} of tables) {
       const topic = topicName(settings.FRESHET_TOPIC_PREFIX, schema, table);
       this.#tableOf.set(topic, name);
@@ -146,101 +144,40 @@ export class KafkaSubscriber implements Subscriber {
     const table = this.#tableOf.get(batch.topic);
     if (!table || !isRunning() || isStale() || batch.messages.length === 0) return false;
     const {topic, partition, messages} = batch;
-    const place = `${topic}/${partition}`;
-    const first = BigInt(messages[0]!.offset);
-    const due = this.#expected.get(place);
-    if (due !== undefined && first !== due) {
-      throw await this.#lost(topic, [
-        {partition, offset: first, text: `${place} goes on at ${first}, where ${due} was due`},
-      ]);
-    }
-    this.#expected.set(place, BigInt(messages.at(-1)!.offset) + 1n);
+    const [first, last] = [BigInt(messages[0]!.offset), BigInt(messages.at(-1)!.offset)];
+    const gap = this.#positions.took(topic, partition, first, last + 1n);
+    if (gap) throw await this.#lost(topic, [gap]);
     await receiver.accept({table, partition, messages: messages.map(inMessage)});
     return true;
   }
 
-  /**
-   * Where the group stands in the partitions that are ours now. What is not in the log any more is lost: kafkajs would
-   * move on without a word (and says so by a negative offset, where it was faster).
-   */
   async #takeOver(assignment: Readonly<Record<string, readonly number[]>>): Promise<void> {
-    for (const own of [this.#expected, this.#base, this.#toCommit]) own.clear();
     this.#unseen = true;
-    const committed = await this.#committed(Object.keys(assignment));
-    for (const [topic, partitions] of Object.entries(assignment)) {
-      const kept = await this.#admin.fetchTopicOffsets(topic);
-      const lost: {partition: number; offset: bigint; text: string}[] = [];
-      for (const {partition, low: first, high: end} of kept.filter(one =>
-        partitions.includes(one.partition),
-      )) {
-        const [low, high] = [BigInt(first), BigInt(end)];
-        const place = `${topic}/${partition}`;
-        const next = committed.get(place);
-        const begin = next ?? low;
-        // Without an offset it begins with the first message there ever was, or that is not there any more.
-        if (next === undefined ? low > 0n : next < low || next > high) {
-          const stands = next === undefined || next < 0n ? 'has no offset' : `stands at ${next}`;
-          lost.push({
-            partition,
-            offset: low,
-            text: `${place} holds ${low} to ${high}, and the group ${stands}`,
-          });
-          continue;
-        }
-        if (next === undefined && high > low) this.#log.info({place}, `${place} is read from its beginning`);
-        this.#expected.set(place, begin);
-        this.#base.set(place, begin);
-        // A group that stands somewhere can be told from one that was lost, and capture sees that the partition is taken.
-        if (next === undefined) {
-          const key = topic === this.#watermarkTopic ? topic : place;
-          this.#toCommit.set(key, {topic, partition, offset: begin.toString()});
-        }
-      }
-      if (lost.length > 0 && topic !== this.#watermarkTopic) throw await this.#lost(topic, lost);
-    }
+    for (const [topic, gaps] of await this.#positions.takeOver(assignment))
+      if (topic !== this.#watermarkTopic) throw await this.#lost(topic, gaps);
   }
 
   /**
    * Messages of a table are gone. It is read again, and only then does the group go on behind the gap: never without a
    * word. The sink begins anew, so that nothing of before is committed in the topic as it is now.
    */
-  async #lost(
-    topic: string,
-    lost: readonly {partition: number; offset: bigint; text: string}[],
-  ): Promise<PipelineError> {
+  async #lost(topic: string, lost: readonly Gap[]): Promise<PipelineError> {
     const table = this.#tableOf.get(topic) ?? topic;
     const text = lost.map(one => one.text).join('; ');
     await this.#readAgain(table, `messages were lost: ${text}`);
-    for (const {partition} of lost) {
-      this.#base.delete(`${topic}/${partition}`);
-      this.#toCommit.delete(`${topic}/${partition}`);
-    }
+    for (const {partition} of lost) this.#positions.forget(topic, partition);
     const offsets = lost.map(({partition, offset}) => ({topic, partition, offset: offset.toString()}));
     await this.#consumer?.commitOffsets(offsets);
     const on = lost.map(({partition, offset}) => `${partition} at ${offset}`).join(', ');
     return new PipelineError('kafka.offsets_lost', `${text}; it goes on in partition ${on}`, {table});
   }
 
-  async #committed(topics: readonly string[]): Promise<Map<string, bigint>> {
-    const offsets = await this.#admin.fetchOffsets({
-      groupId: this.#settings.FRESHET_CONSUMER_GROUP,
-      topics: [...topics],
-    });
-    return new Map(
-      offsets.flatMap(({topic, partitions}) =>
-        partitions
-          .filter(({offset}) => offset !== '-1')
-          .map(({partition, offset}) => [`${topic}/${partition}`, BigInt(offset)] as const),
-      ),
-    );
-  }
-
   async #watermarks({batch, resolveOffset}: EachBatchPayload, receiver: Receiver): Promise<void> {
     await this.#assigned;
-    const place = `${batch.topic}/${batch.partition}`;
-    for (const {value, offset} of batch.messages) {
-      if (BigInt(offset) !== (this.#expected.get(place) ?? BigInt(offset))) this.#unseen = true;
-      this.#expected.set(place, BigInt(offset) + 1n);
+    const {topic, partition} = batch;
+    for (const {value, offset: text} of batch.messages) {
+      const offset = BigInt(text);
+      if (this.#positions.took(topic, partition, offset, offset + 1n)) this.#unseen = true;
       if (value === null) continue;
       const watermark = WatermarkMessage.parse(JSON.parse(value.toString('utf8')));
       // What was not seen said of the ends: no more than what is in the topics by now.
@@ -248,7 +185,7 @@ export class KafkaSubscriber implements Subscriber {
       this.#unseen = false;
       receiver.watermark({...watermark, ends});
       // Read again after a restart: the last one must be known even where nothing new comes.
-      this.#toCommit.set(batch.topic, {topic: batch.topic, partition: 0, offset});
+      this.#positions.reached(topic, partition, offset);
     }
     resolveOffset(batch.lastOffset());
   }
@@ -264,18 +201,13 @@ export class KafkaSubscriber implements Subscriber {
 
   visible(table: string, partition: number, next: bigint): void {
     const topic = this.#topicOf.get(table);
-    const place = `${topic}/${partition}`;
-    // What another member has by now, or had before us, is for it to commit: the group never goes backwards.
-    if (topic && next > (this.#base.get(place) ?? next))
-      this.#toCommit.set(place, {topic, partition, offset: next.toString()});
+    if (topic) this.#positions.done(topic, partition, next);
   }
 
   async elsewhere(tables: readonly string[]): Promise<(readonly [string, number, bigint])[]> {
     const topics = tables.flatMap(table => this.#topicOf.get(table) ?? []);
-    return [...(await this.#committed(topics))].map(([place, next]) => {
-      const slash = place.lastIndexOf('/');
-      return [this.#tableOf.get(place.slice(0, slash)) ?? '', Number(place.slice(slash + 1)), next];
-    });
+    const committed = await this.#positions.committed(topics);
+    return committed.map(([topic, partition, next]) => [this.#tableOf.get(topic) ?? '', partition, next]);
   }
 
   async #commitLoop(signal: AbortSignal): Promise<void> {
@@ -296,12 +228,11 @@ export class KafkaSubscriber implements Subscriber {
 
   /** A commit that the group refuses (it is rebalancing) is no loss: the next owner applies those rows again. */
   async #commit(): Promise<void> {
-    const offsets = [...this.#toCommit.values()];
+    const offsets = this.#positions.take();
     if (offsets.length === 0) {
       this.#committedAt = performance.now();
       return;
     }
-    this.#toCommit.clear();
     failpoint('sink.before_commit');
     try {
       await this.#consumer?.commitOffsets(offsets);
@@ -309,12 +240,7 @@ export class KafkaSubscriber implements Subscriber {
       failpoint('sink.after_commit');
     } catch (error) {
       this.#log.debug({error: String(error)}, 'offsets were not committed');
-      for (const offset of offsets) {
-        const place =
-          offset.topic === this.#watermarkTopic ? offset.topic : `${offset.topic}/${offset.partition}`;
-        const ours = this.#base.has(`${offset.topic}/${offset.partition}`);
-        if (ours && !this.#toCommit.has(place)) this.#toCommit.set(place, offset);
-      }
+      this.#positions.giveBack(offsets);
     }
   }
 
@@ -327,7 +253,7 @@ export class KafkaSubscriber implements Subscriber {
       const topic = this.#topicOf.get(table);
       if (!topic) return;
       for (const [partition, offset] of from) {
-        this.#expected.delete(`${topic}/${partition}`);
+        this.#positions.sentElsewhere(topic, partition);
         this.#consumer?.seek({topic, partition, offset: offset.toString()});
       }
       this.#consumer?.resume([{topic}]);
