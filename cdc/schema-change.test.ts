@@ -199,6 +199,38 @@ test.serial(
   },
 );
 
+test.serial(
+  'D9 a partitioned table is renamed and back, of which its leaves tell nothing, also when it is long gone',
+  async t => {
+    const create = (more: string): string =>
+      `CREATE TABLE p (id int PRIMARY KEY${more}) PARTITION BY HASH (id); CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0)`;
+    const running = await startPipeline(t, create(', v int'));
+    const {pg, settings, stop, start, log} = running;
+    const {FRESHET_SLOT: slot, FRESHET_PUBLICATION: publication} = settings;
+    await running.caughtUp();
+    await pg.query('SELECT pg_copy_logical_replication_slot($1, $2)', [slot, `${slot}_before`]);
+    await pg.query(
+      'BEGIN; ALTER TABLE p RENAME TO away; INSERT INTO away VALUES (1, 1); ALTER TABLE away RENAME TO p; COMMIT',
+    );
+    await pg.query('INSERT INTO p VALUES (2, 2); UPDATE p SET v = 3 WHERE id = 1');
+    await equal(t, running);
+    await pg.query(`DROP TABLE p; ${create('')}; ALTER PUBLICATION ${publication} ADD TABLE p`);
+    await pg.query('INSERT INTO p VALUES (7)');
+    await equal(t, running);
+    await stop();
+    await pg.query('SELECT pg_drop_replication_slot($1)', [slot]);
+    await pg.query('SELECT pg_copy_logical_replication_slot($1, $2)', [`${slot}_before`, slot]);
+    await pg.query('SELECT pg_drop_replication_slot($1)', [`${slot}_before`]);
+    start();
+    await pg.query('INSERT INTO p VALUES (8)');
+    await equal(t, running);
+    t.deepEqual(
+      log.lines.filter(line => line.includes('pg.schema_changed')),
+      [],
+    );
+  },
+);
+
 for (const FRESHET_TRANSPORT of ['direct', transport()].filter((name, at, all) => all.indexOf(name) === at)) {
   test.serial(
     `D1 a table whose target is gone when it is to follow a change is parked, the others go on, transport ${FRESHET_TRANSPORT}`,

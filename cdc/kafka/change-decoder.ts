@@ -7,8 +7,7 @@ import {type Message, PgoutputDecoder} from '../source/pgoutput.ts';
 import {RowEncoder} from '../source/row-encoder.ts';
 import {parseSchemaMessage} from '../source/schema-messages.ts';
 import type {TableSchema} from '../source/table-schema.ts';
-import type {SchemaAction, TableTracker} from '../source/table-tracker.ts';
-import type {CapturedTable} from '../source/tables.ts';
+import type {HistoryEntry, SchemaAction, TableTracker} from '../source/table-tracker.ts';
 import {Batch, EnvelopeWriter, type TransactionContext} from './envelope.ts';
 
 /** The end of a transaction: what was decoded before it is whole. */
@@ -56,6 +55,12 @@ export class UnannouncedChange extends PipelineError {
 
 type Relation = Message & {tag: 'relation'};
 
+/** A relation, and the version of the place where it was told of. */
+interface ToldRelation {
+  readonly relation: Relation;
+  readonly at: bigint;
+}
+
 /**
  * Turns frames of the slot into batches of envelopes. Versions count the changes of the stream itself, so that a
  * replay gives each the version it had.
@@ -64,7 +69,7 @@ export class ChangeDecoder {
   readonly #decoder = new PgoutputDecoder();
   readonly #tracker: TableTracker;
   readonly #prefix: string;
-  readonly #relations = new Map<number, Relation>();
+  readonly #relations = new Map<number, ToldRelation>();
   /** How the rows of a relation are written; made anew whenever a relation or a schema message comes. */
   readonly #routes = new Map<number, EnvelopeWriter>();
   readonly #rewritten = new Set<number>();
@@ -158,7 +163,7 @@ export class ChangeDecoder {
         return;
       }
       case 'relation':
-        this.#relations.set(message.oid, message);
+        this.#relations.set(message.oid, {relation: message, at: this.#version()});
         this.#routes.delete(message.oid);
         return;
       case 'insert':
@@ -213,14 +218,13 @@ export class ChangeDecoder {
   #route(oid: number): EnvelopeWriter | undefined {
     const known = this.#routes.get(oid);
     if (known) return known;
-    const relation = this.#relations.get(oid);
-    if (!relation)
-      throw new PipelineError('pg.protocol', `a change of relation ${oid}, which was not described`);
+    const told = this.#relations.get(oid);
+    if (!told) throw new PipelineError('pg.protocol', `a change of relation ${oid}, which was not described`);
     const version = this.#version();
-    const table = this.#tracker.at(oid, version);
+    const entry = this.#tracker.at(oid, version);
     const writer =
-      table &&
-      new EnvelopeWriter(new RowEncoder(table.schema, slotsOf(relation, table, version)), this.#origin);
+      entry &&
+      new EnvelopeWriter(new RowEncoder(entry.table.schema, slotsOf(told, entry, version)), this.#origin);
     // What is passed over for now may not be in the next transaction.
     if (writer) this.#routes.set(oid, writer);
     return writer;
@@ -241,7 +245,7 @@ export class ChangeDecoder {
       const column = row && writer.rows.unexpectedNull(row);
       if (column) {
         const what = `has NULL in column ${column}, which was NOT NULL before`;
-        throw new UnannouncedChange(this.#relations.get(message.oid)!, this.#version(), what);
+        throw new UnannouncedChange(this.#relations.get(message.oid)!.relation, this.#version(), what);
       }
     }
     const moved = old !== null && now !== null && writer.rows.keyChanged(now, old);
@@ -265,9 +269,18 @@ export class ChangeDecoder {
   }
 }
 
-/** Checks that the relation is as the table was described; gives the place of each column in its tuples. */
-function slotsOf(relation: Relation, {schema}: CapturedTable, version: bigint): number[] {
-  const difference = differenceFrom(relation, schema);
+/**
+ * Checks that the relation is as the table was described; gives the place of each column in its tuples. Of a name that
+ * was told before the description the description knows more: pgoutput (PostgreSQL 18.4) tells of a partitioned table
+ * before rows of its leaves, and not again where the table alone was renamed.
+ */
+function slotsOf({relation, at}: ToldRelation, {since, table}: HistoryEntry, version: bigint): number[] {
+  const {schema} = table;
+  const {schema: namespace, table: name} = schema.definition;
+  const difference = differenceFrom(
+    at < since ? {...relation, schema: namespace, table: name} : relation,
+    schema,
+  );
   if (difference !== undefined) throw new UnannouncedChange(relation, version, difference);
   return schema.columns.map(own => relation.columns.findIndex(column => column.name === own.name));
 }

@@ -103,9 +103,9 @@ export class TableTracker {
   }
 
   /** How a row of this version is to be read: undefined where it is passed over. */
-  at(oid: number, version: bigint): CapturedTable | undefined {
+  at(oid: number, version: bigint): HistoryEntry | undefined {
     const tracked = this.#tables.get(oid);
-    return tracked && !tracked.parked ? entryAt(tracked, version)?.table : undefined;
+    return tracked && !tracked.parked ? entryAt(tracked, version) : undefined;
   }
 
   /** Its changes are passed over from now on, until it is described anew. */
@@ -193,7 +193,7 @@ export class TableTracker {
   /** A table that is not captured, and perhaps can be now. */
   #considered(source: CatalogTable, place: Place, before: CapturedTable | undefined): SchemaAction[] {
     const name = tableName(source.schema, source.table);
-    if (!this.#chosen(source)) return [];
+    if (!this.#chosen(source) || this.#isTakenLater(name, place)) return [];
     const base = {version: place.version, name};
     const plan = planTable(source, this.#settings, this.#serverVersion, true);
     this.#announced.set(source.oid, name);
@@ -209,6 +209,13 @@ export class TableTracker {
     }
     const text = before ? 'it was asked for, or can be captured again' : 'it is new';
     return this.#read(capturedTable(plan.schema, source), {text, touched: [], before}, place);
+  }
+
+  /** Was the name another table's by the time that one was read? Then a replay tells of one that has lost it, and its target. */
+  #isTakenLater(name: string, {version}: Place): boolean {
+    return [...this.#tables.values()].some(
+      tracked => tracked.history.at(-1)!.table.schema.name === name && !entryAt(tracked, version),
+    );
   }
 
   #read(
