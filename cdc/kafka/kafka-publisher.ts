@@ -1,5 +1,5 @@
 import {setTimeout as sleep} from 'node:timers/promises';
-import type {Admin, Kafka, Producer} from 'kafkajs';
+import type {Admin, Kafka} from 'kafkajs';
 import {PipelineError} from '../failures.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
@@ -11,6 +11,7 @@ import {asKafkaError} from './client.ts';
 import {lastWatermark} from './last-watermark.ts';
 import type {Ends, OutMessage} from './message.ts';
 import {PartitionGrowth} from './partition-growth.ts';
+import {type Outgoing, type Placed, PRODUCERS, type Producer} from './producer.ts';
 import {inRequests} from './requests.ts';
 import {TopicLedger} from './topic-ledger.ts';
 import {
@@ -23,17 +24,8 @@ import {
 } from './topics.ts';
 import type {Publisher, Watermark} from './transport.ts';
 
-const ALL_IN_SYNC = -1;
-const TIMEOUT_MS = 30_000;
 /** How often it is looked whether sinks have come so far: they commit as often. */
 const APPLIED_MS = 500;
-
-interface Outgoing {
-  readonly table: string;
-  readonly messages: OutMessage[];
-  /** partition → messages */
-  readonly count: Map<number, number>;
-}
 
 /** Sends with `acks=-1` through an idempotent producer, one request at a time, so that order holds in a partition. */
 export class KafkaPublisher implements Publisher {
@@ -155,16 +147,8 @@ export class KafkaPublisher implements Publisher {
     }
   }
 
-  async #connect(): Promise<Producer> {
-    const producer = this.#kafka.producer({
-      idempotent: true,
-      maxInFlightRequests: 1,
-      allowAutoTopicCreation: false,
-      // kafkajs retries an idempotent send for ever by default; a restart of the stage is as safe and is seen.
-      retry: {retries: 8, initialRetryTime: 100, maxRetryTime: 5_000},
-    });
-    await producer.connect();
-    return producer;
+  #connect(): Promise<Producer> {
+    return PRODUCERS[this.#settings.FRESHET_KAFKA_PRODUCER](this.#settings, this.#kafka);
   }
 
   partitions(table: string): number {
@@ -196,7 +180,7 @@ export class KafkaPublisher implements Publisher {
     await settle();
     if (await this.#growth.took()) {
       // The old one does not know the new partitions.
-      await this.#producer?.disconnect().catch(() => {});
+      await this.#producer?.close().catch(() => {});
       this.#producer = await this.#connect();
     }
     return ends;
@@ -204,49 +188,32 @@ export class KafkaPublisher implements Publisher {
 
   /** Sends in one request; gives the offset behind the last message of each partition. */
   async #request(messages: readonly OutMessage[]): Promise<(readonly [string, number, string])[]> {
-    const byTopic = new Map<string, Outgoing>();
-    for (const message of messages) {
-      const topic = this.#topic(message.table);
-      const entry: Outgoing = byTopic.get(topic) ?? {
-        table: message.table.name,
-        messages: [],
-        count: new Map(),
-      };
-      byTopic.set(topic, entry);
-      entry.messages.push(message);
-      entry.count.set(message.partition, (entry.count.get(message.partition) ?? 0) + 1);
-    }
+    const byTopic = Map.groupBy(messages, ({table}) => this.#topic(table));
     failpoint('kafka.before_send');
-    const sent = await this.#send([...byTopic].map(([topic, entry]) => ({topic, messages: entry.messages})));
+    const sent = await this.#send(byTopic);
     failpoint('kafka.after_send');
-    return sent.flatMap(({topicName: topic, partition, baseOffset}) => {
-      const entry = byTopic.get(topic);
-      if (!entry || baseOffset === undefined) return [];
-      const from = BigInt(baseOffset);
-      const end = from + BigInt(entry.count.get(partition) ?? 0);
-      if (from >= 0n) this.#ledger.wrote(topic, entry.table, partition, {from, to: end});
-      return [[entry.table, partition, end.toString()]];
+    return sent.flatMap(({topic, partition, offset: from}) => {
+      const own = byTopic.get(topic)!;
+      const table = own[0]!.table.name;
+      const end = from + BigInt(own.filter(message => message.partition === partition).length);
+      if (from < 0n) return [];
+      this.#ledger.wrote(topic, table, partition, {from, to: end});
+      return [[table, partition, end.toString()] as const];
     });
   }
 
   async watermark(watermark: Watermark): Promise<void> {
     const topic = watermarkTopic(this.#settings.FRESHET_TOPIC_PREFIX);
-    await this.#send([
-      {
-        topic,
-        messages: [{partition: 0, key: null, value: Buffer.from(JSON.stringify(watermark)), headers: {}}],
-      },
-    ]);
+    const value = Buffer.from(JSON.stringify(watermark));
+    await this.#send(new Map([[topic, [{partition: 0, key: null, value, headers: {}}]]]));
   }
 
-  async #send(
-    topicMessages: {topic: string; messages: Pick<OutMessage, 'partition' | 'key' | 'value' | 'headers'>[]}[],
-  ) {
+  async #send(messages: Outgoing): Promise<Placed[]> {
     this.#growth.check();
     const producer = this.#producer;
     if (!producer) throw new PipelineError('internal', 'the publisher was not prepared');
     try {
-      const send = () => producer.sendBatch({topicMessages, acks: ALL_IN_SYNC, timeout: TIMEOUT_MS});
+      const send = () => producer.send(messages);
       const sending = this.#last.then(send, send);
       this.#last = sending.catch(() => {});
       failpoint('kafka.in_send');
@@ -262,7 +229,7 @@ export class KafkaPublisher implements Publisher {
 
   async close(): Promise<void> {
     this.#growth.stop();
-    await this.#producer?.disconnect().catch(() => {});
+    await this.#producer?.close().catch(() => {});
     this.#producer = undefined;
   }
 }

@@ -1,0 +1,106 @@
+import {randomBytes} from 'node:crypto';
+import test from 'ava';
+import {skip} from '../../scripts/stack/skip.ts';
+import {loadSettings} from '../settings/settings.ts';
+import {quietLog} from '../test-support/quiet-log.ts';
+import {server} from '../test-support/start-pipeline.ts';
+import {asKafkaError, kafkaClient} from './client.ts';
+import type {Headers} from './message.ts';
+import {type Outgoing, PRODUCERS} from './producer.ts';
+import type {Sendable} from './record-batch.ts';
+
+const PARTITIONS = 3;
+
+for (const name of Object.keys(PRODUCERS) as (keyof typeof PRODUCERS)[]) {
+  test(`${name}: messages lie in the topics as they were given, each once and in order`, async t => {
+    const brokers = server('TEST_KAFKA_BROKERS');
+    if (!brokers) return skip(t, 'there is no Kafka');
+    const prefix = `p${randomBytes(5).toString('hex')}`;
+    const topics = [`${prefix}.a`, `${prefix}.b`];
+    const settings = loadSettings({
+      FRESHET_PG_URL: 'postgres://localhost/none',
+      FRESHET_KAFKA_BROKERS: brokers,
+      FRESHET_TOPIC_PREFIX: prefix,
+    });
+    const kafka = kafkaClient(settings, quietLog());
+    const admin = kafka.admin();
+    await admin.connect();
+    const configEntries = [{name: 'max.message.bytes', value: '300000'}];
+    await admin.createTopics({
+      topics: topics.map(topic => ({topic, numPartitions: PARTITIONS, configEntries})),
+    });
+    const producer = await PRODUCERS[name](settings, kafka);
+    const consumer = kafka.consumer({groupId: prefix});
+    t.teardown(async () => {
+      await producer.close();
+      await consumer.disconnect();
+      await admin.deleteTopics({topics});
+      await admin.disconnect();
+    });
+
+    const sent = new Lists();
+    for (let round = 0; round < 4; round++) {
+      const messages: Outgoing = new Map(
+        topics.map(topic => [topic, Array.from({length: 1 + round * 500}, (_, i) => message(round, i))]),
+      );
+      const before = new Map(Object.entries(sent.of).map(([place, own]) => [place, own.length]));
+      const placed = await producer.send(messages);
+      for (const {topic, partition, offset} of placed)
+        t.is(offset, BigInt(before.get(`${topic}/${partition}`) ?? 0));
+      for (const [topic, all] of messages) for (const one of all) sent.add(topic, one.partition, one);
+    }
+
+    const error = await t.throwsAsync(
+      producer.send(
+        new Map([[topics[0]!, [{partition: 0, key: null, value: Buffer.alloc(400_000), headers: {}}]]]),
+      ),
+    );
+    t.is(asKafkaError(error).code, 'kafka.message_too_large');
+    // What was refused has taken no number: the next ones are taken.
+    const last = {partition: 0, key: Buffer.from('last'), value: Buffer.from('last'), headers: {}};
+    await producer.send(new Map([[topics[0]!, [last]]]));
+    sent.add(topics[0]!, 0, last);
+
+    const got = new Lists();
+    const {promise, resolve} = Promise.withResolvers<void>();
+    await consumer.connect();
+    await consumer.subscribe({topics, fromBeginning: true});
+    await consumer.run({
+      eachMessage: async ({topic, partition, message: {key, value, headers}}) => {
+        got.add(topic, partition, {key, value: value!, headers: headers as Headers});
+        if (got.count === sent.count) resolve();
+      },
+    });
+    await promise;
+    t.deepEqual(got.of, sent.of);
+  });
+}
+
+/** Sizes around those at which a length takes one more byte, texts that are not ASCII, keys that are none. */
+function message(round: number, i: number) {
+  const size = [0, 1, 63, 64, 127, 128, 8191, 8192][(round + i) % 8]! % (i > 40 ? 200 : 10_000);
+  const headers: Headers =
+    i % 5 === 0 ? {} : {row: Buffer.alloc(i % 70, 'é'), größe: `${size} – 🜁`, none: Buffer.alloc(0)};
+  return {
+    partition: (i * 7) % PARTITIONS,
+    key: i % 4 === 0 ? null : Buffer.from(`{"id":${i}}`),
+    value: Buffer.alloc(size, `${round} ${i} `),
+    headers,
+  };
+}
+
+/** Messages by 'topic/partition', as texts. */
+class Lists {
+  readonly of: Record<string, unknown[]> = {};
+  count = 0;
+  add(topic: string, partition: number, {key, value, headers}: Sendable): void {
+    const own = this.of[`${topic}/${partition}`] ?? [];
+    this.of[`${topic}/${partition}`] = own;
+    this.count += 1;
+    own.push({
+      key: key?.toString() ?? null,
+      value: value.toString('base64'),
+      headers: Object.fromEntries(Object.entries(headers).map(([name, held]) => [name, held.toString()])),
+    });
+  }
+}
