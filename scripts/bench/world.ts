@@ -8,6 +8,9 @@ import {startTestServers} from '../stack/test-servers.ts';
 
 const MAIN = path.join(import.meta.dirname, '../../cdc/main.ts');
 
+/** What Dockerfile sets for the C library's allocator. */
+const AS_IN_DOCKER = {MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '262144'};
+
 export interface Run {
   readonly child: ChildProcess;
   /** The exit code. */
@@ -70,7 +73,7 @@ export async function withWorld(
   const running = new Set<Run>();
   const freshet = (...args: readonly string[]): Run => {
     const child = spawn(process.execPath, [MAIN, ...args], {
-      env: {...process.env, ...environment},
+      env: {...process.env, ...AS_IN_DOCKER, ...environment},
       stdio: ['ignore', 'inherit', 'inherit'],
     });
     let peak = 0;
