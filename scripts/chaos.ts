@@ -9,7 +9,7 @@ import {isGood, type Plan, type Result, runPlan} from '../cdc/chaos/run.ts';
 import type {Lane} from '../cdc/chaos/world.ts';
 import {Target} from '../cdc/history/place.ts';
 import {textTable} from '../cdc/observe/text-table.ts';
-import {kafkaInstalled, startStack} from './stack/stack.ts';
+import {kafkaMissing, startStack} from './stack/stack.ts';
 import {startTestServers} from './stack/test-servers.ts';
 
 interface Options {
@@ -51,8 +51,9 @@ process.exitCode = await chaos();
 process.exit(); // kafkajs may keep a timer
 
 async function chaos(): Promise<number> {
-  if (!kafkaInstalled()) {
-    console.error('Kafka is not installed here (it needs Java 17), and these runs are by way of Kafka.');
+  const missing = kafkaMissing();
+  if (missing !== undefined) {
+    console.error(`These runs are by way of Kafka, and there is none: ${missing}`);
     return 1;
   }
   const all = Array.from({length: options.count}, (_, i) => plans(options.seed + i, options)).flat();

@@ -8,5 +8,7 @@ export function kafkaHome(): URL;
 export function kafkaJars(): URL;
 /** Whether the Java on PATH can run Kafka, and what was found, in words for a message. */
 export function findJava(): {usable: boolean; found: string};
+/** Why Kafka cannot run here, in words for a message; undefined where it can. */
+export function kafkaMissing(): string | undefined;
 /** True when both the jars and a Java that runs them are there. */
 export function kafkaInstalled(): boolean;

@@ -25,4 +25,10 @@ export function findJava() {
     : {usable: false, found: `Java ${major} on PATH is older than ${OLDEST_JAVA}`};
 }
 
-export const kafkaInstalled = () => existsSync(kafkaJars()) && findJava().usable;
+export function kafkaMissing() {
+  const java = findJava();
+  if (!java.usable) return java.found;
+  return existsSync(kafkaJars()) ? undefined : 'it is not installed: run node scripts/bootstrap.mjs';
+}
+
+export const kafkaInstalled = () => kafkaMissing() === undefined;

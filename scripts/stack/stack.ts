@@ -9,7 +9,7 @@ import {startReaper} from './reaper.ts';
 import type {ServerRow, Site} from './server.ts';
 import {type Supervised, supervise} from './supervisor.ts';
 
-export {kafkaInstalled} from '../kafka/kafka.mjs';
+export {kafkaInstalled, kafkaMissing} from '../kafka/kafka.mjs';
 export {stackPortsFromEnv} from './ports.ts';
 export {StackError} from './stack-error.ts';
 

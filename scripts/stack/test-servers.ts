@@ -2,7 +2,7 @@ import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {getContainerRuntimeClient} from 'testcontainers';
-import {kafkaInstalled, startStack} from './stack.ts';
+import {kafkaMissing, startStack} from './stack.ts';
 import {StackError} from './stack-error.ts';
 import {startContainers} from './test-containers.ts';
 
@@ -59,12 +59,13 @@ async function engineAnswers(): Promise<boolean> {
 async function startLocal(postgresBin: string | undefined): Promise<TestServers> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-test-'));
   const remove = () => rm(dataDir, {recursive: true, force: true});
-  const kafka = kafkaInstalled();
+  const missing = kafkaMissing();
+  const kafka = missing === undefined;
   const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
   try {
     const stack = await startStack({dataDir, kafka, ports, durable: false, postgresBin});
     return {
-      from: `a local stack (PostgreSQL${postgresBin ? ` of ${postgresBin}` : ''}, ClickHouse, ${kafka ? 'Kafka' : 'no Kafka: it needs Java 17'})`,
+      from: `a local stack (PostgreSQL${postgresBin ? ` of ${postgresBin}` : ''}, ClickHouse, ${kafka ? 'Kafka' : `no Kafka: ${missing}`})`,
       env: {
         TEST_PG_URL: stack.pgUrl,
         TEST_CLICKHOUSE_URL: stack.clickhouseUrl,
