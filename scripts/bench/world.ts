@@ -2,8 +2,11 @@ import {type ChildProcess, spawn} from 'node:child_process';
 import {readFile} from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
+import {dropTopics} from '../../cdc/history/place.ts';
 import {loadSettings, type Settings} from '../../cdc/settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient, command} from '../../cdc/sink/clickhouse.ts';
+import {dropDatabase} from '../../cdc/test-support/drop-database.ts';
+import {quietLog} from '../../cdc/test-support/quiet-log.ts';
 import {startTestServers} from '../stack/test-servers.ts';
 
 const MAIN = path.join(import.meta.dirname, '../../cdc/main.ts');
@@ -103,12 +106,9 @@ export async function withWorld(
       await run.ended;
     }
     await database.end();
-    await admin.query(
-      'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active',
-      [name],
-    );
-    await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
+    await dropDatabase(admin, name);
     await admin.end();
+    if (settings.FRESHET_TRANSPORT === 'kafka') await dropTopics(settings, quietLog());
     for (const database of [settings.FRESHET_CLICKHOUSE_DATABASE, settings.FRESHET_ANALYTICS_DATABASE])
       await command(client, `DROP DATABASE IF EXISTS ${database} SYNC`);
     await client.close();
@@ -117,7 +117,7 @@ export async function withWorld(
 }
 
 /** Inserts lines of orders, the first and the last id included: texts, money, times and JSON, about 170 bytes each. */
-export const insertLinesSql = (first: number, last: number): string => `
+export const insertLinesSql = (first: number | string, last: number | string): string => `
   INSERT INTO lines SELECT i, i / 7, 'SKU-' || i % 100000, 'a line as it is printed on the invoice ' || md5(i::text),
     i % 50, (i % 1000000) / 1000.0, timestamptz '2024-01-01 00:00Z' + i * interval '3.217 s',
     jsonb_build_object('batch', i / 1000, 'gift', i % 10 = 0) FROM generate_series(${first}::bigint, ${last}) i`;
