@@ -14,7 +14,7 @@ import {columnList, targetColumns} from './target-tables.ts';
 
 const POM = fileURLToPath(new URL('peers/pom.xml', import.meta.url));
 const HOME = fileURLToPath(new URL('../../.freshet/bench-peers/', import.meta.url));
-const READY_MS = 180_000;
+const READY_MS = 900_000;
 const PARTITIONS = 4;
 
 /**

@@ -6,7 +6,7 @@ import {quietLog} from '../../cdc/test-support/quiet-log.ts';
 import {arrivedIn, type Ground, type Working, type Written, walsender} from './ground.ts';
 import type {Run} from './world.ts';
 
-const READY_MS = 300_000;
+const READY_MS = 900_000;
 
 /** Starts commands of Freshet, each in a process of its own. */
 export async function startFreshet(ground: Ground, commands: readonly string[]): Promise<Working> {

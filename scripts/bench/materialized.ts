@@ -2,7 +2,7 @@ import {z} from 'zod';
 import {chLiteral, chName, command, rows} from '../../cdc/sink/clickhouse.ts';
 import {arrivedIn, type Ground, until, type Working} from './ground.ts';
 
-const READY_MS = 300_000;
+const READY_MS = 900_000;
 const Count = z.object({n: z.coerce.number()});
 
 /** How it is set; the report prints it. */

@@ -4,6 +4,7 @@ import {setTimeout as sleep} from 'node:timers/promises';
 import pg from 'pg';
 import {z} from 'zod';
 import {chLiteral, rows} from '../../cdc/sink/clickhouse.ts';
+import {send} from '../stack/end-process.ts';
 import {askPostgres, type Ground, pause, type System, type Working, type Written} from './ground.ts';
 import {cpuMicros, familyCpuMicros, forgetPeak, peakMebibytes} from './process-usage.ts';
 import type {Workload} from './workloads.ts';
@@ -15,10 +16,9 @@ export type Values = Readonly<Record<string, number>>;
 export function sizes({kind, size, rate}: Workload, scale: number): {warm: number; measured: number} {
   const hundreds = (n: number, least: number): number => Math.max(least, Math.round(n / 100) * 100);
   switch (kind) {
-    case 'stream': {
-      const measured = hundreds(size * scale, 1_000);
-      return {warm: Math.min(20_000, hundreds(measured / 10, 1_000)), measured};
-    }
+    case 'stream':
+      // As much at every scale, so that processes are as warm.
+      return {warm: Math.min(20_000, hundreds(size / 50, 1_000)), measured: hundreds(size * scale, 1_000)};
     case 'snapshot':
       return {warm: 0, measured: hundreds(size * scale, 1_000)};
     case 'latency': {
@@ -273,11 +273,9 @@ async function readerOf(working: Working): Promise<number> {
  * others then wait for. Gives what has it go on.
  */
 async function hold(client: pg.Client, pid: number): Promise<() => void> {
-  const letGo = (): void => {
-    process.kill(pid, 'SIGCONT');
-  };
+  const letGo = (): void => send(pid, 'SIGCONT');
   for (const since = performance.now(); performance.now() - since < 60_000; await sleep(23)) {
-    process.kill(pid, 'SIGSTOP');
+    send(pid, 'SIGSTOP');
     await sleep(20);
     const {rows: found} = await client.query<{idle: boolean}>(
       "SELECT coalesce(wait_event_type IN ('Activity', 'Client'), false) AS idle FROM pg_stat_activity WHERE pid = $1",

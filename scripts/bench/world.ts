@@ -1,5 +1,4 @@
 import {type ChildProcess, spawn} from 'node:child_process';
-import {readFile} from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
 import {dropTopics} from '../../cdc/history/place.ts';
@@ -8,6 +7,7 @@ import {type ClickHouseClient, clickhouseClient, command} from '../../cdc/sink/c
 import {dropDatabase} from '../../cdc/test-support/drop-database.ts';
 import {quietLog} from '../../cdc/test-support/quiet-log.ts';
 import {startTestServers} from '../stack/test-servers.ts';
+import {peakMebibytes} from './process-usage.ts';
 
 const MAIN = path.join(import.meta.dirname, '../../cdc/main.ts');
 
@@ -78,8 +78,7 @@ export async function withWorld(
     });
     let peak = 0;
     const timer = setInterval(async () => {
-      const status = await readFile(`/proc/${child.pid}/status`, 'utf8').catch(() => '');
-      peak = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? peak);
+      peak = (await peakMebibytes(child.pid ?? 0)) || peak;
     }, 100);
     const ended = new Promise<number | null>(resolve => {
       child.once('close', code => {
@@ -88,7 +87,7 @@ export async function withWorld(
         resolve(code);
       });
     });
-    const run: Run = {child, ended, mebibytes: () => Math.round(peak / 1024)};
+    const run: Run = {child, ended, mebibytes: () => Math.round(peak)};
     running.add(run);
     return run;
   };
