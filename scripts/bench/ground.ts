@@ -116,4 +116,4 @@ export async function until(question: () => Promise<boolean>, withinMs: number, 
 
 /** The wait between two questions. */
 export const pause = (passedMs: number): Promise<void> =>
-  new Promise(resolve => setTimeout(resolve, Math.min(250, Math.max(10, passedMs / 50))));
+  new Promise(resolve => setTimeout(resolve, Math.min(1_000, Math.max(10, passedMs / 50))));

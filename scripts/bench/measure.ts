@@ -23,8 +23,7 @@ export function sizes({kind, size, rate}: Workload, scale: number): {warm: numbe
       return {warm: 0, measured: hundreds(size * scale, 1_000)};
     case 'latency': {
       const seconds = Math.max(15, size * scale);
-      // Two seconds of the same pace before: a JVM compiles what it runs.
-      return {warm: Math.max(100, Math.round(2 * rate!)), measured: Math.max(3, Math.round(seconds * rate!))};
+      return {warm: Math.max(5_000, 2 * rate!), measured: Math.max(3, Math.round(seconds * rate!))};
     }
   }
 }
@@ -116,8 +115,8 @@ async function latency(ground: Ground, system: System, {warm, measured}: Size): 
   const rate = workload.rate!;
   return atWork(ground, system, async working => {
     await working.ready();
-    // A slow rate is warmed up faster.
-    await writeAtRate(ground, 1, warm, Math.max(rate, 50));
+    // A slow rate is warmed up faster: a JVM compiles what it has run often.
+    await writeAtRate(ground, 1, warm, Math.max(rate, 1_000));
     await timeUntil(working, await written(ground, warm), patience(warm));
     const stages: Stages = {walsender: [await readerOf(working)], ...working.processes};
     await Promise.all(Object.values(stages).flat().map(forgetPeak));

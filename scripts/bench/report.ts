@@ -74,6 +74,13 @@ const RATIOS = [
   {title: '× limit', to: ['pg_recvlogical', 'copy-insert']},
 ] as const;
 
+/** In the order of the data's way. */
+const STAGES = [
+  ...['walsender', 'postgres'],
+  ...['capture', 'freshet', 'debezium', 'client', 'copy'],
+  ...['broker', 'sink', 'clickhouse'],
+];
+
 /** How many times as fast; '' where there is nothing to compare with. */
 export function ratio(value: number | undefined, to: number | undefined): string {
   return value === undefined || !to ? '' : (value / to).toFixed(2);
@@ -108,11 +115,8 @@ export function tables({rows, failed}: Pick<Report, 'rows' | 'failed'>): Map<str
       return cells ? [{workload, system, ...cells, 'runs that failed': failures(workload, system)}] : [];
     });
   const isLatency = (workload: string): boolean => workload.startsWith('latency-');
-  const stages = (prefix: string): string[] => [
-    ...new Set(
-      rows.filter(({metric}) => metric.startsWith(prefix)).map(({metric}) => metric.slice(prefix.length)),
-    ),
-  ];
+  const stages = (prefix: string): string[] =>
+    STAGES.filter(stage => rows.some(({metric}) => metric === `${prefix}${stage}`));
   return new Map([
     [
       'Throughput',
@@ -189,7 +193,7 @@ export function markdown(
   const {machine, at, scale, repeats, failed} = report;
   return `# The benchmark, as last run
 
-\`npm run bench\` at ${at}, scale ${scale}, ${repeats} repeats of each, systems in turn; figures are medians.
+\`npm run bench\` at ${at}, scale ${scale}, each run ${repeats} times, systems in turn; figures are medians.
 [How it measures](../benchmark.md), and what not to read into it. The same as JSON: [latest.json](latest.json).
 
 ${Object.entries(machine)
