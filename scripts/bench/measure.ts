@@ -28,8 +28,9 @@ export function sizes({kind, size, rate}: Workload, scale: number): {warm: numbe
   }
 }
 
-/** A run that has not ended by then has failed. */
-const patience = (changes: number): number => 180_000 + changes;
+/** A run that has not ended by then has failed: 1,000 changes a second, and what it takes to begin, a table at a time. */
+const patience = ({workload}: Ground, changes: number): number =>
+  180_000 + changes + 1_000 * workload.tables.length;
 
 /** Runs one system on one workload, from nothing. Rejects where it does not finish, or its rows are wrong. */
 export async function measure(ground: Ground, system: System, scale: number): Promise<Values> {
@@ -49,7 +50,7 @@ async function catchUp(ground: Ground, system: System, {warm, measured}: Size): 
   return atWork(ground, system, async working => {
     await working.ready();
     await write(ground, 1, warm);
-    await timeUntil(working, await written(ground, warm), patience(warm));
+    await timeUntil(working, await written(ground, warm), patience(ground, warm));
     const reader = await readerOf(working);
     const stages: Stages = {walsender: [reader], ...working.processes, ...serverPids(ground, system)};
     const letGo = await hold(world.pg, reader);
@@ -61,7 +62,9 @@ async function catchUp(ground: Ground, system: System, {warm, measured}: Size): 
       await Promise.all(Object.values(stages).flat().map(forgetPeak));
       const before = await cpuOf(stages);
       letGo();
-      const {seconds, usage} = await timeUntil(working, goal, patience(measured), () => cpuOf(stages));
+      const {seconds, usage} = await timeUntil(working, goal, patience(ground, measured), () =>
+        cpuOf(stages),
+      );
       return {
         rows_per_s: measured / seconds,
         ...perRow(before, usage, measured),
@@ -93,7 +96,13 @@ async function snapshot(ground: Ground, system: System, {measured}: Size): Promi
   const since = performance.now();
   return atWork(ground, system, async working => {
     const stages = {...working.processes, ...servers};
-    const {seconds, usage} = await timeUntil(working, goal, patience(measured), () => usageOf(stages), since);
+    const {seconds, usage} = await timeUntil(
+      working,
+      goal,
+      patience(ground, measured),
+      () => usageOf(stages),
+      since,
+    );
     return {
       rows_per_s: measured / seconds,
       ...perRow(before, usage, measured),
@@ -117,7 +126,7 @@ async function latency(ground: Ground, system: System, {warm, measured}: Size): 
     await working.ready();
     // A slow rate is warmed up faster: a JVM compiles what it has run often.
     await writeAtRate(ground, 1, warm, Math.max(rate, 1_000));
-    await timeUntil(working, await written(ground, warm), patience(warm));
+    await timeUntil(working, await written(ground, warm), patience(ground, warm));
     const stages: Stages = {walsender: [await readerOf(working)], ...working.processes};
     await Promise.all(Object.values(stages).flat().map(forgetPeak));
     const before = await cpuOf(stages);
@@ -156,7 +165,7 @@ async function latency(ground: Ground, system: System, {warm, measured}: Size): 
     }
     await writing;
     const usage = await cpuOf(stages);
-    await timeUntil(working, await written(ground, last), patience(measured));
+    await timeUntil(working, await written(ground, last), patience(ground, measured));
     const {cpu_us_per_row: _, ...each} = perRow(before, usage, measured);
     return {
       p50_ms: percentile(took, 0.5),
@@ -254,7 +263,10 @@ async function timeUntil(
     const passed = performance.now() - since;
     const usage = await usageNow();
     if (await orFailed(working, working.arrived(goal))) return {seconds: passed / 1000, usage};
-    if (passed > withinMs) throw new Error(`not all had arrived after ${Math.round(passed / 1000)} s`);
+    if (passed > withinMs)
+      throw new Error(
+        `of changes up to ${goal.last}, not all had arrived after ${Math.round(passed / 1000)} s`,
+      );
     await pause(passed);
   }
 }
