@@ -74,9 +74,10 @@ async function bench(): Promise<number> {
   const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
   const outcomes: Outcome[] = [];
   const startedAt = Date.now();
-  // Not durable: what the disk of this machine takes to sync is not what is compared.
-  const stack = await startStack({dataDir, kafka: true, ports, durable: false});
+  let stack: Stack | undefined;
   try {
+    // Not durable: what the disk of this machine takes to sync is not what is compared.
+    stack = await startStack({dataDir, kafka: true, ports, durable: false});
     await calm(stack);
     const machine = await describeMachine(stack);
     console.log(
@@ -95,8 +96,7 @@ async function bench(): Promise<number> {
       outcomes.push(outcome);
       const left = ((Date.now() - startedAt) / 60_000 / (at + 1)) * (plan.length - at - 1);
       console.log(`${at + 1}/${plan.length} ${told(outcome)}, ${left.toFixed(1)} min left`);
-      // After each workload, so that a long run that is broken off leaves something.
-      if (plan[at + 1]?.workload !== workload) await write(report());
+      await write(report()); // what is broken off leaves something
     }
     for (const [title, lines] of tables(report()))
       if (lines.length > 0) console.log(`\n${title}\n${textTable(lines)}`);
@@ -105,7 +105,7 @@ async function bench(): Promise<number> {
     console.log(`\nwritten to ${options.out}`);
     return failed.length > 0 ? 1 : 0;
   } finally {
-    await stack.stop();
+    await stack?.stop();
     await rm(dataDir, {recursive: true, force: true});
   }
 }
@@ -147,7 +147,6 @@ async function run(
       name,
       {
         sql: workload.setup(warm + measured),
-        // A backlog is written in commits that nobody waits for.
         overrides: {
           FRESHET_TRANSPORT: 'kafka',
           FRESHET_SILENCE_MS: '3600000',
@@ -161,6 +160,7 @@ async function run(
         },
       },
       async world => {
+        // A backlog is written in commits that nobody waits for.
         if (workload.kind === 'stream') await world.pg.query('SET synchronous_commit = off');
         const ground = {name, world, stack, workload, folder, broker: path.join(dataDir, 'kafka', 'data')};
         done = {...outcome, values: await measure(ground, system, options.scale)};

@@ -73,9 +73,11 @@ export async function withWorld(
   const running = new Set<Run>();
   const freshet = (...args: readonly string[]): Run => {
     const child = spawn(process.execPath, [MAIN, ...args], {
-      env: {...process.env, ...environment},
-      stdio: ['ignore', 'inherit', 'inherit'],
+      // The pipe on stdin ends it when this process ends, however it ends.
+      env: {...process.env, FRESHET_STACK_CHILD: '1', ...environment},
+      stdio: ['pipe', 'inherit', 'inherit'],
     });
+    child.stdin?.on('error', () => {});
     let peak = 0;
     const timer = setInterval(async () => {
       peak = (await peakMebibytes(child.pid ?? 0)) || peak;
