@@ -1,5 +1,5 @@
 import type {Machine} from './machine.ts';
-import type {Values} from './measure.ts';
+import type {Values} from './stages.ts';
 
 /** What came of one run: its values, or why it failed. */
 export interface Outcome {
