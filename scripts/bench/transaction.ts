@@ -1,11 +1,11 @@
 // node scripts/bench/transaction.ts [rows, 2,000,000 by default] [direct or kafka] [NAME=value of a setting …]: how long
 // one large transaction, and three that run at the same time, take from their commit until they are visible, and how
 // much memory the process needs meanwhile.
-import {readFile, writeFile} from 'node:fs/promises';
 import pg from 'pg';
 import {textTable} from '../../cdc/observe/text-table.ts';
 import {caughtUp} from '../../cdc/reconcile/position.ts';
 import {verify} from '../../cdc/reconcile/verify.ts';
+import {cpuMicros, forgetPeak, peakMebibytes} from './process-usage.ts';
 import {insertLinesSql as lines, linesSql, withWorld} from './world.ts';
 
 const [rows = '2000000', transport = 'direct', ...others] = process.argv.slice(2);
@@ -31,26 +31,22 @@ await withWorld(
       if (ready !== undefined) break;
     }
     const told: Record<string, unknown>[] = [];
-    // Processor time says more than the clock where the machine has other work. Linux counts it in hundredths.
-    const processor = async (): Promise<number> => {
-      const fields = (await readFile(`/proc/${run.child.pid}/stat`, 'utf8')).split(' ');
-      return (Number(fields[13]) + Number(fields[14])) / 100;
-    };
+    // Processor time says more than the clock where the machine has other work.
+    const pid = run.child.pid ?? 0;
+    const processor = async (): Promise<number> => (await cpuMicros(pid)) / 1e6;
     const measure = async (what: string, written: number, work: () => Promise<void>): Promise<void> => {
-      // The peak counts from here: Linux forgets the one before.
-      await writeFile(`/proc/${run.child.pid}/clear_refs`, '5').catch(() => {});
+      await forgetPeak(pid);
       const before = Date.now();
       await work();
       const [committed, used] = [Date.now(), await processor()];
       const seconds = ((await visible()) - committed) / 1000;
-      const status = await readFile(`/proc/${run.child.pid}/status`, 'utf8');
       told.push({
         what,
         'written in s': ((committed - before) / 1000).toFixed(1),
         'visible after s': seconds.toFixed(1),
         'rows/s': Math.round(written / seconds).toLocaleString('en'),
         'CPU s': ((await processor()) - used).toFixed(1),
-        'most MiB': Math.round(Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024),
+        'most MiB': Math.round(await peakMebibytes(pid)),
       });
     };
     await measure(`one of ${count.toLocaleString('en')} rows`, count, async () => {

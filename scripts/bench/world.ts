@@ -1,10 +1,13 @@
 import {type ChildProcess, spawn} from 'node:child_process';
-import {readFile} from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
+import {dropTopics} from '../../cdc/history/place.ts';
 import {loadSettings, type Settings} from '../../cdc/settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient, command} from '../../cdc/sink/clickhouse.ts';
+import {dropDatabase} from '../../cdc/test-support/drop-database.ts';
+import {quietLog} from '../../cdc/test-support/quiet-log.ts';
 import {startTestServers} from '../stack/test-servers.ts';
+import {peakMebibytes} from './process-usage.ts';
 
 const MAIN = path.join(import.meta.dirname, '../../cdc/main.ts');
 
@@ -73,13 +76,14 @@ export async function withWorld(
   const running = new Set<Run>();
   const freshet = (...args: readonly string[]): Run => {
     const child = spawn(process.execPath, [MAIN, ...args], {
-      env: {...process.env, ...AS_IN_DOCKER, ...environment},
-      stdio: ['ignore', 'inherit', 'inherit'],
+      // The pipe on stdin ends it when this process ends, however it ends.
+      env: {...process.env, ...AS_IN_DOCKER, FRESHET_STACK_CHILD: '1', ...environment},
+      stdio: ['pipe', 'inherit', 'inherit'],
     });
+    child.stdin?.on('error', () => {});
     let peak = 0;
     const timer = setInterval(async () => {
-      const status = await readFile(`/proc/${child.pid}/status`, 'utf8').catch(() => '');
-      peak = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? peak);
+      peak = (await peakMebibytes(child.pid ?? 0)) || peak;
     }, 100);
     const ended = new Promise<number | null>(resolve => {
       child.once('close', code => {
@@ -88,7 +92,7 @@ export async function withWorld(
         resolve(code);
       });
     });
-    const run: Run = {child, ended, mebibytes: () => Math.round(peak / 1024)};
+    const run: Run = {child, ended, mebibytes: () => Math.round(peak)};
     running.add(run);
     return run;
   };
@@ -106,12 +110,9 @@ export async function withWorld(
       await run.ended;
     }
     await database.end();
-    await admin.query(
-      'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active',
-      [name],
-    );
-    await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
+    await dropDatabase(admin, name);
     await admin.end();
+    if (settings.FRESHET_TRANSPORT === 'kafka') await dropTopics(settings, quietLog());
     for (const database of [settings.FRESHET_CLICKHOUSE_DATABASE, settings.FRESHET_ANALYTICS_DATABASE])
       await command(client, `DROP DATABASE IF EXISTS ${database} SYNC`);
     await client.close();
@@ -120,7 +121,7 @@ export async function withWorld(
 }
 
 /** Inserts lines of orders, the first and the last id included: texts, money, times and JSON, about 170 bytes each. */
-export const insertLinesSql = (first: number, last: number): string => `
+export const insertLinesSql = (first: number | string, last: number | string): string => `
   INSERT INTO lines SELECT i, i / 7, 'SKU-' || i % 100000, 'a line as it is printed on the invoice ' || md5(i::text),
     i % 50, (i % 1000000) / 1000.0, timestamptz '2024-01-01 00:00Z' + i * interval '3.217 s',
     jsonb_build_object('batch', i / 1000, 'gift', i % 10 = 0) FROM generate_series(${first}::bigint, ${last}) i`;

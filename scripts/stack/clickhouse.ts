@@ -72,9 +72,11 @@ const logTable = (name: string) => `<${name}>
   </${name}>`;
 
 // Memory: a third of the 24 GiB that this stack, a pipeline and a browser are meant to share.
+// Tables of the Kafka engine, for comparison: as many threads as a server has, not the library's one for each core.
 const config = (usersFile: string) => `<clickhouse>
   <logger><console>1</console><console_log_level>error</console_log_level></logger>
   <max_server_memory_usage>${8 * 2 ** 30}</max_server_memory_usage>
+  <background_message_broker_schedule_pool_size>16</background_message_broker_schedule_pool_size>
   ${logTable('query_log')}
   ${logTable('part_log')}
   <users_config>${xml(usersFile)}</users_config>
