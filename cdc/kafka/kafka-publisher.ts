@@ -223,8 +223,9 @@ export class KafkaPublisher implements Publisher {
     }
   }
 
-  #topic({definition}: TableSchema): string {
-    return topicName(this.#settings.FRESHET_TOPIC_PREFIX, definition.schema, definition.table);
+  #topic({name, definition}: TableSchema): string {
+    const prefix = this.#settings.FRESHET_TOPIC_PREFIX;
+    return this.#topics.get(name) ?? topicName(prefix, definition.schema, definition.table);
   }
 
   async close(): Promise<void> {
