@@ -1,6 +1,5 @@
 import type {Kafka} from 'kafkajs';
 import type {Settings} from '../settings/settings.ts';
-import {LeanProducer} from './lean-producer.ts';
 import type {OutMessage} from './message.ts';
 
 /** Where the first of some messages came to lie; they lie behind each other. */
@@ -30,7 +29,8 @@ const TIMEOUT_MS = 30_000;
 export const PRODUCERS: Readonly<
   Record<Settings['FRESHET_KAFKA_PRODUCER'], (settings: Settings, kafka: Kafka) => Promise<Producer>>
 > = {
-  lean: settings => LeanProducer.connect(settings),
+  // Loaded here: its library takes time and memory that a sink, or the direct transport, would have for nothing.
+  lean: async settings => (await import('./lean-producer.ts')).LeanProducer.connect(settings),
   kafkajs: async (_settings, kafka) => {
     const producer = kafka.producer({
       idempotent: true,
