@@ -8,6 +8,8 @@ type Case = {
   complete: number | null;
   newest?: number;
   visible?: number;
+  /** Dead letters that nobody has seen to. */
+  letters?: number;
   shows: {state: string; reason: RegExp; known: boolean};
 };
 
@@ -41,6 +43,19 @@ const CASES: Record<string, Case> = {
     newest: 2,
     visible: 50,
     shows: {state: 'ok', reason: /^$/, known: true},
+  },
+  // Complete up to now, but for those.
+  lacking: {
+    state: 'streaming',
+    complete: 1,
+    newest: 2,
+    visible: 2,
+    letters: 2,
+    shows: {
+      state: 'late',
+      reason: /^changes that could not be applied: 2; see freshet dead-letter list$/,
+      known: true,
+    },
   },
   quiet: {
     state: 'streaming',
@@ -102,6 +117,12 @@ test('late, idle, unknown and parked are different things', async t => {
         ${ago(visible)}, ${ago(visible)}, ${ago(visible)}, 7, 70;`);
     }
   }
+  // Of a table without any, those that were seen to.
+  for (const table of Object.keys(CASES))
+    for (const state of ['open', 'retried', 'dropped', 'superseded'])
+      await warehouse.run(`INSERT INTO {cdc}._dead_letters (schema_name, table_name, topic_partition, topic_offset, version, state, updated_at)
+        SELECT 'public', '${table}', 0, number, number + ${state.length}, '${state}', now64(6)
+        FROM numbers(${state === 'open' ? (CASES[table]!.letters ?? 0) : 1})`);
   const rows = await warehouse.rows<Record<string, string | number | null>>(
     'SELECT * FROM {analytics}.data_freshness',
   );

@@ -224,7 +224,7 @@ CREATE VIEW ecommerce_analytics.data_freshness (
   state LowCardinality(String) COMMENT 'ok, late, idle, unknown or parked',
   reason String COMMENT 'why it is not ok; empty when it is',
   rows_last_5_min UInt64 COMMENT 'row versions that became visible in the last 5 minutes'
-) COMMENT 'One row a replicated table: late (more than 30 s behind) and idle (complete, nothing new for 5 minutes) are different things';
+) COMMENT 'One row a replicated table: late (more than 30 s behind, or without changes that could not be applied) and idle (complete, nothing new for 5 minutes) are different things';
 
 CREATE VIEW ecommerce_analytics.first_sales (
   customer_id Int64 COMMENT 'customers.id',
