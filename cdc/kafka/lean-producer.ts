@@ -7,6 +7,7 @@ import {
   initProducerIdV2,
   MultipleErrors,
   metadataV9,
+  ProtocolError,
   protocolErrors,
   protocolErrorsCodesById,
   type Reader,
@@ -65,8 +66,9 @@ class Refusal extends Error {
 
 /** What the library throws: a refusal where the brokers said something, otherwise as it is. */
 function asRefusal(error: unknown): unknown {
-  if (error instanceof AuthenticationError) return new Refusal('SASL_AUTHENTICATION_FAILED');
-  const id: unknown = error instanceof MultipleErrors ? error.errors[0]?.apiId : undefined;
+  const all: unknown[] = error instanceof MultipleErrors ? error.errors : [error];
+  if (all.some(one => one instanceof AuthenticationError)) return new Refusal('SASL_AUTHENTICATION_FAILED');
+  const id: unknown = all.find(one => one instanceof ProtocolError)?.apiId;
   return typeof id === 'string' ? new Refusal(id) : error;
 }
 
@@ -245,6 +247,8 @@ export class LeanProducer implements Producer {
         },
       }),
     });
+    // The library hears of a connection's first error; Node ends the process by one that nobody hears of.
+    pool.on('connecting', ({connection}) => connection.on('error', () => {}));
     return pool;
   }
 
