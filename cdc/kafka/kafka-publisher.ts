@@ -192,11 +192,12 @@ export class KafkaPublisher implements Publisher {
     failpoint('kafka.before_send');
     const sent = await this.#send(byTopic);
     failpoint('kafka.after_send');
+    const byPlace = Map.groupBy(messages, ({table, partition}) => `${this.#topic(table)}/${partition}`);
     return sent.flatMap(({topic, partition, offset: from}) => {
-      const own = byTopic.get(topic)!;
+      const own = byPlace.get(`${topic}/${partition}`);
+      if (!own || from < 0n) return [];
       const table = own[0]!.table.name;
-      const end = from + BigInt(own.filter(message => message.partition === partition).length);
-      if (from < 0n) return [];
+      const end = from + BigInt(own.length);
       this.#ledger.wrote(topic, table, partition, {from, to: end});
       return [[table, partition, end.toString()] as const];
     });
