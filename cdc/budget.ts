@@ -6,6 +6,8 @@
 export class Budget {
   readonly limit: number;
   readonly floor: number;
+  /** Called when somebody has to wait for room: what can be freed should not wait for anything else. */
+  onPressed: () => void = () => {};
   #used = 0;
   readonly #shares = new Set<Share>();
 
@@ -28,6 +30,11 @@ export class Budget {
 
   get full(): boolean {
     return this.#used > this.limit;
+  }
+  /** Does somebody wait for room? */
+  get pressed(): boolean {
+    for (const share of this.#shares) if (share.waits) return true;
+    return false;
   }
   /** Is enough free again that it is worth going on? */
   get roomy(): boolean {
@@ -58,6 +65,9 @@ export class Share {
   get held(): number {
     return this.#held;
   }
+  get waits(): boolean {
+    return this.#waiting.length > 0;
+  }
   /** Must it wait before it takes more? What it has in hand it may still take. */
   get over(): boolean {
     return this.#budget.full && this.#held > this.#budget.floor;
@@ -76,6 +86,7 @@ export class Share {
     if (!this.over || this.closed) return;
     const {promise, resolve} = Promise.withResolvers<void>();
     this.#waiting.push(resolve);
+    this.#budget.onPressed();
     await promise;
   }
 

@@ -3,6 +3,7 @@ import type {History} from './continuity.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
 import {ChangeDecoder, type Commit, heldBy, type SealedBatch} from './kafka/change-decoder.ts';
 import type {Ends} from './kafka/message.ts';
+import {FULL_REQUEST} from './kafka/requests.ts';
 import type {Publisher} from './kafka/transport.ts';
 import {failpoint} from './observe/failpoint.ts';
 import type {Log} from './observe/log.ts';
@@ -14,6 +15,7 @@ import type {ChangeStream} from './source/replication-connection.ts';
 import {messagePrefix} from './source/schema-messages.ts';
 import type {SchemaAction, TableTracker} from './source/table-tracker.ts';
 import type {WalClock} from './source/wal-clock.ts';
+import {Watermarks} from './watermarks.ts';
 
 export interface CaptureOptions {
   readonly connection: ChangeStream;
@@ -38,8 +40,8 @@ export interface CaptureOptions {
 }
 
 const TICK_MS = 1_000;
-/** Watermarks are at least so far apart while changes flow. */
-const WATERMARK_MS = 100;
+/** Batches that wait to be sent: more of them make nothing faster. */
+const MOST_QUEUED = 2;
 
 /**
  * Streams changes from the slot to the publisher until the signal aborts; then what is decoded is still sent and
@@ -55,11 +57,21 @@ class Capture {
   readonly #failed = new AbortController();
   readonly #queue: SealedBatch[] = [];
   readonly #share: Share;
-  /** In memory, by the queue and what is being sent. */
+  readonly #fullBytes: number;
+  readonly #watermarks: Watermarks;
+  /** In memory, by the queue and what is not durable yet. */
   #queuedBytes = 0;
-  #paused = false;
+  /** When the walsender was last made to wait; 0 where it does not. */
+  #pausedAt = 0;
+  /** To be called when the queue has become shorter. */
+  #shorter: () => void = () => {};
   #wake: () => void = () => {};
+  /** Is a batch being handed over? */
   #sending = false;
+  /** Batches on their way, from the beginning of their sending until all behind it is done. */
+  #inFlight = 0;
+  /** All that was handed over is durable. */
+  #finished: Promise<void> = Promise.resolve();
   #stopping = false;
   #heardAt = performance.now();
   /** All before it is durable. */
@@ -68,15 +80,12 @@ class Capture {
   #remembered: Lsn = NO_LSN;
   #remembering: Promise<void> | undefined;
   #last: Commit | undefined;
-  #watermarked: Lsn = NO_LSN;
-  #watermarkAt = 0;
-  #newest: Record<string, string> = {};
-  #ends: Record<string, Readonly<Record<number, string>>> = {};
 
   constructor(options: CaptureOptions) {
     this.#options = options;
     const {tracker, database, epoch, settings, history} = options;
-    this.#ends = {...options.ends};
+    this.#watermarks = new Watermarks(options);
+    this.#fullBytes = Math.min(settings.FRESHET_BATCH_BYTES, FULL_REQUEST);
     this.#share = options.budget.share(metrics.captureBufferBytes);
     this.#decoder = new ChangeDecoder({
       tracker,
@@ -108,6 +117,7 @@ class Capture {
     // A sender may be held up for long: a failed stream lets go of the slot before.
     if (this.#failed.signal.aborted) connection.close();
     await sender;
+    await this.#finished.catch(() => {}); // it has failed then
     try {
       if (!this.#failed.signal.aborted) {
         await this.#remembering;
@@ -123,22 +133,24 @@ class Capture {
 
   #onData(lsn: Lsn, frame: Buffer, start: number): void {
     this.#heardAt = performance.now();
-    const {FRESHET_BATCH_BYTES} = this.#options.settings;
     this.#decoder.push(lsn, frame, start);
     // While nothing is being sent a commit goes out at once; otherwise commits gather until the way is free.
-    if (this.#decoder.bytes >= FRESHET_BATCH_BYTES || this.#decoder.mustSeal) this.#seal();
+    if (this.#decoder.bytes >= this.#fullBytes || this.#decoder.mustSeal) this.#seal();
     else if (!this.#sending && !this.#decoder.inTransaction && this.#decoder.hasWork) this.#wake();
     this.#share.hold(this.#queuedBytes + this.#decoder.held);
-    if (this.#share.over && !this.#paused) this.#pause();
+    if (!this.#pausedAt && (this.#share.over || this.#queue.length >= MOST_QUEUED)) this.#pause();
   }
 
   #pause(): void {
     const {connection} = this.#options;
-    this.#paused = true;
+    const {promise: shorter, resolve} = Promise.withResolvers<void>();
+    this.#pausedAt = performance.now();
     connection.pause();
+    this.#shorter = resolve;
     this.#wake(); // also what there is of a transaction goes now, or nothing would make room
-    this.#share.room().then(() => {
-      this.#paused = false;
+    if (this.#queue.length < MOST_QUEUED) resolve();
+    Promise.all([this.#share.room(), shorter]).then(() => {
+      this.#pausedAt = 0;
       this.#heardAt = performance.now();
       connection.resume();
     });
@@ -153,13 +165,16 @@ class Capture {
 
   /** Is there something that can go as it is? A transaction that is still coming in goes when it fills a batch, or the budget. */
   get #ready(): boolean {
-    return this.#decoder.hasWork && (this.#paused || !this.#decoder.inTransaction);
+    return this.#decoder.hasWork && (this.#pausedAt > 0 || !this.#decoder.inTransaction);
   }
 
   /** Nothing decoded that is not durable yet, and no transaction half way? */
   get #idle(): boolean {
     return (
-      !this.#decoder.inTransaction && !this.#decoder.hasWork && this.#queue.length === 0 && !this.#sending
+      !this.#decoder.inTransaction &&
+      !this.#decoder.hasWork &&
+      this.#queue.length === 0 &&
+      this.#inFlight === 0
     );
   }
 
@@ -187,7 +202,7 @@ class Capture {
   /** Writes down up to where all is durable, so that a slot that stands behind it was moved by somebody else. */
   #remember(): Promise<void> {
     if (this.#durable <= this.#remembered) return Promise.resolve();
-    const [position, last, watermarked] = [this.#durable, this.#last, this.#watermarked];
+    const [position, last, watermarked] = [this.#durable, this.#last, this.#watermarks.position];
     this.#remembering ??= (async () => {
       const {publisher, remember} = this.#options;
       let known = position;
@@ -203,7 +218,7 @@ class Capture {
     // A server that was asked for an answer each second and gave none for so long is not there any more.
     const {FRESHET_SILENCE_MS: silence} = this.#options.settings;
     const heardAt = this.#heardAt;
-    if (!this.#paused && performance.now() - heardAt > silence) {
+    if (!this.#pausedAt && performance.now() - heardAt > silence) {
       // Where this process itself stood still, the answer is there and only waits to be read.
       setImmediate(() => {
         if (this.#heardAt !== heardAt) return;
@@ -213,7 +228,7 @@ class Capture {
     }
     this.#acknowledge(true);
     void this.#remember().then(() => this.#stopping || this.#acknowledge());
-    if (this.#paused) this.#letGo();
+    if (this.#pausedAt && performance.now() - this.#pausedAt > TICK_MS) this.#letGo();
     this.#options.clock.tick(this.#idle);
     this.#options.watch.tick();
     this.#wake(); // the clock may have been reached
@@ -224,9 +239,10 @@ class Capture {
    * away, as max_slot_wal_keep_size says, waits for it (PostgreSQL 18.4), while the disk fills up.
    */
   #letGo(): void {
+    const pausedAt = this.#pausedAt;
     this.#options.clock.slotAtRisk().then(
       atRisk => {
-        if (!atRisk || !this.#paused) return;
+        if (!atRisk || this.#pausedAt !== pausedAt) return;
         const message = 'the slot is about to lose WAL, and nothing more can be read before the sink goes on';
         this.#fail(new PipelineError('pg.unavailable', message));
       },
@@ -238,8 +254,10 @@ class Capture {
     while (!this.#failed.signal.aborted) {
       if (this.#queue.length === 0 && this.#ready) this.#seal();
       const next = this.#queue.shift();
-      if (next) await this.#send(next);
-      else {
+      if (next) {
+        this.#shorter();
+        await this.#send(next);
+      } else {
         await this.#idleWatermark();
         if (this.#stopping) return;
         const {promise, resolve} = Promise.withResolvers<void>();
@@ -250,55 +268,51 @@ class Capture {
     }
   }
 
+  /** Resolves when the next one can be handed over. */
   async #send(sealed: SealedBatch): Promise<void> {
-    const {publisher} = this.#options;
-    const {actions, batch, commit, newest, transactions} = sealed;
+    const {publisher, apply} = this.#options;
+    const {actions, batch} = sealed;
     this.#sending = true;
-    for (const action of actions) await this.#options.apply(action);
+    this.#inFlight += 1;
+    if (actions.length > 0) await this.#finished; // a table changes behind all rows that it had before
+    for (const action of actions) await apply(action);
     const done = metrics.publishSeconds.startTimer();
-    if (batch.count > 0)
-      this.#merge(await publisher.publish(batch.messages(table => publisher.partitions(table))));
-    done();
-    Object.assign(this.#newest, newest);
+    const published = batch.count > 0 && (await publisher.publish(batch));
+    const before = this.#finished;
+    this.#finished = (async () => {
+      const [ends] = await Promise.all([published ? published.durable : {}, before]);
+      done();
+      await this.#finish(sealed, ends);
+    })();
+    this.#finished.catch(error => this.#fail(error));
+    // Kafka has them soon; ClickHouse takes many together.
+    if (publisher.isLog) await this.#finished;
+    this.#sending = false;
+  }
+
+  /** It is durable, and all before it. */
+  async #finish(sealed: SealedBatch, ends: Ends): Promise<void> {
+    const {commit, newest, transactions} = sealed;
+    this.#watermarks.add(newest, ends);
     if (commit) {
       this.#last = commit;
       this.#advance(commit.endLsn);
       metrics.transactions.inc(transactions);
-      if (this.#queue.length === 0 || performance.now() - this.#watermarkAt > WATERMARK_MS) {
-        await this.#watermark(commit.endLsn, commit.commitMicros);
-      }
+      const isLast = this.#inFlight === 1 && this.#queue.length === 0;
+      if (isLast || this.#watermarks.due) await this.#watermarks.publish(commit.endLsn, commit.commitMicros);
     }
-    this.#sending = false;
+    this.#inFlight -= 1;
     this.#queuedBytes -= heldBy(sealed);
+    sealed.batch.bytes.release();
     this.#share.hold(this.#queuedBytes + this.#decoder.held);
-  }
-
-  #merge(ends: Ends): void {
-    for (const [table, partitions] of Object.entries(ends)) {
-      this.#ends[table] = {...this.#ends[table], ...partitions};
-    }
+    if (this.#inFlight === 0) this.#wake(); // the clock may have been reached
   }
 
   /** On a quiet database the clock tells up to which time the position is complete. */
   async #idleWatermark(): Promise<void> {
     if (!this.#idle) return;
     const reached = this.#options.clock.reached(this.#durable);
-    if (reached) await this.#watermark(reached.lsn, reached.micros);
-  }
-
-  async #watermark(position: Lsn, micros: bigint): Promise<void> {
-    this.#watermarkAt = performance.now();
-    const [newest, ends] = [this.#newest, this.#ends];
-    this.#newest = {};
-    this.#ends = {};
-    await this.#options.publisher.watermark({
-      epoch: this.#options.epoch,
-      position: position.toString(),
-      micros: micros.toString(),
-      newest,
-      ends,
-    });
-    this.#watermarked = position;
+    if (reached) await this.#watermarks.publish(reached.lsn, reached.micros);
   }
 
   #fail(thrown: unknown): void {

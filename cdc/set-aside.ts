@@ -31,8 +31,7 @@ export async function refuse(
   error: PipelineError,
 ): Promise<void> {
   const letters = new DeadLetters(client, settings);
-  const held = Object.entries(headers).map(([header, text]) => [header, Buffer.from(text)]);
-  const message = {offset: 0n, key, value, headers: Object.fromEntries(held)};
+  const message = {offset: 0n, key, value, headers};
   const work = (): Promise<Letter> => letters.put(name, {partition, message, error});
   const {state} = await retrying('dead letters', work, {log, signal});
   log.error({code: error.code, hint: error.hint, table: name}, `${name}: a dead letter: ${error.message}`);

@@ -2,13 +2,15 @@ import type {History} from '../continuity.ts';
 import {PipelineError, unreachable} from '../failures.ts';
 import {metrics} from '../observe/metrics.ts';
 import type {Landmark} from '../remembered.ts';
-import {type Lsn, rowVersion} from '../source/lsn.ts';
+import type {Lsn} from '../source/lsn.ts';
 import {type Message, PgoutputDecoder} from '../source/pgoutput.ts';
 import {RowEncoder} from '../source/row-encoder.ts';
 import {parseSchemaMessage} from '../source/schema-messages.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import type {HistoryEntry, SchemaAction, TableTracker} from '../source/table-tracker.ts';
-import {Batch, EnvelopeWriter, type TransactionContext} from './envelope.ts';
+import {Batch} from './batch.ts';
+import {EnvelopeWriter} from './envelope.ts';
+import {Transaction} from './transaction.ts';
 
 /** The end of a transaction: what was decoded before it is whole. */
 export interface Commit extends Landmark {
@@ -78,13 +80,15 @@ export class ChangeDecoder {
   readonly #history: History;
   readonly #sealed: SealedBatch[] = [];
   #actions: SchemaAction[] = [];
-  #transaction: TransactionContext | undefined;
+  #transaction: Transaction | undefined;
   #ordinal = 0;
   #batch = new Batch();
   #commit: Commit | undefined;
   #transactions = 0;
   #newest: Record<string, string> = {};
   #touched = new Set<string>();
+  /** table → changes in the batch */
+  readonly #changes = new Map<string, number>();
 
   constructor(options: {
     tracker: TableTracker;
@@ -136,11 +140,13 @@ export class ChangeDecoder {
       newest: this.#newest,
     });
     this.#actions = [];
-    // The next one is as large, while one large transaction comes in.
-    this.#batch = new Batch(this.#transaction ? this.#batch.bytes.length + ROOM : 0);
+    // Under load the next one is as large.
+    this.#batch = new Batch(this.#batch.bytes.length + (this.#transaction ? ROOM : 0));
     this.#commit = undefined;
     this.#transactions = 0;
     this.#newest = {};
+    for (const [table, count] of this.#changes) metrics.changes.inc({table}, count);
+    this.#changes.clear();
   }
 
   /** Decodes one frame. Throws `pg.protocol`, `pg.other_history`, or an UnannouncedChange where a table is not what it was. */
@@ -149,7 +155,7 @@ export class ChangeDecoder {
     switch (message.tag) {
       case 'begin':
         this.#history.begins(message);
-        this.#transaction = {...message, epoch: this.#epoch};
+        this.#transaction = new Transaction({...message, epoch: this.#epoch});
         this.#ordinal = 0;
         this.#rewritten.clear();
         return;
@@ -192,7 +198,7 @@ export class ChangeDecoder {
     }
   }
 
-  #current(): TransactionContext {
+  #current(): Transaction {
     if (!this.#transaction) throw new PipelineError('pg.protocol', 'a change outside of a transaction');
     return this.#transaction;
   }
@@ -211,7 +217,7 @@ export class ChangeDecoder {
   }
 
   #version(): bigint {
-    return rowVersion(this.#epoch, this.#current().commitLsn, this.#ordinal);
+    return this.#current().version(this.#ordinal);
   }
 
   /** How the change that comes next is written. */
@@ -237,25 +243,25 @@ export class ChangeDecoder {
     if (!writer) return;
     const {name} = writer.rows.table;
     this.#touched.add(name);
-    metrics.changes.inc({table: name});
+    this.#changes.set(name, (this.#changes.get(name) ?? 0) + 1);
     const old = message.tag === 'insert' ? null : message.old;
     const whole = message.tag !== 'insert' && message.whole;
     const now = message.tag === 'delete' ? null : message.now;
-    for (const row of [now, whole ? old : null]) {
-      const column = row && writer.rows.unexpectedNull(row);
-      if (column) {
-        const what = `has NULL in column ${column}, which was NOT NULL before`;
-        throw new UnannouncedChange(this.#relations.get(message.oid)!.relation, this.#version(), what);
-      }
+    const column =
+      (now && writer.rows.unexpectedNull(now)) ?? (whole && old && writer.rows.unexpectedNull(old));
+    if (column) {
+      const what = `has NULL in column ${column}, which was NOT NULL before`;
+      throw new UnannouncedChange(this.#relations.get(message.oid)!.relation, this.#version(), what);
     }
+    const ordinal = this.#ordinal;
     const moved = old !== null && now !== null && writer.rows.keyChanged(now, old);
-    const base = {lsn, whole, moved: false};
     if (moved) {
       // As Debezium has it: the old key goes, the new one comes.
-      writer.write(this.#batch, {...base, op: 'd', old, now: null, ordinal: this.#ordinal - 1}, transaction);
+      const gone = {op: 'd', old, now: null, ordinal: ordinal - 1, lsn, whole, moved: false} as const;
+      writer.write(this.#batch, gone, transaction);
     }
     const op = message.tag === 'delete' ? 'd' : moved || message.tag === 'insert' ? 'c' : 'u';
-    writer.write(this.#batch, {...base, op, old, now, moved, ordinal: this.#ordinal}, transaction);
+    writer.write(this.#batch, {op, old, now, ordinal, lsn, whole, moved}, transaction);
   }
 
   #truncate(oid: number, lsn: Lsn): void {

@@ -1,10 +1,10 @@
 import {PipelineError} from '../failures.ts';
 import type {TableSchema} from '../source/table-schema.ts';
-import type {Ends, InMessage, OutMessage} from './message.ts';
-import type {Publisher, Receiver, Subscriber, Watermark} from './transport.ts';
+import {type Batch, BatchMessage} from './batch.ts';
+import type {Ends, InMessage} from './message.ts';
+import type {Published, Publisher, Receiver, Subscriber, Watermark} from './transport.ts';
 
-/** Messages that are handed over together: as objects they take more memory than as bytes. */
-const AT_A_TIME = 512;
+const stopped = (): PipelineError => new PipelineError('ch.unavailable', 'the sink stopped');
 
 /**
  * The transport without Kafka: capture hands its messages to the sink of the same process, and they count as durable
@@ -15,7 +15,12 @@ export class DirectTransport implements Publisher, Subscriber {
   onTooLarge: Publisher['onTooLarge'];
   readonly #offsets = new Map<string, bigint>();
   readonly #visible = new Map<string, bigint>();
-  #waiting: {ends: ReadonlyMap<string, bigint>; done: () => void; stopped: () => void}[] = [];
+  readonly #waiting: {
+    ends: ReadonlyMap<string, bigint>;
+    resolve: () => void;
+    reject: (error: unknown) => void;
+  }[] = [];
+  #handing: Promise<unknown> = Promise.resolve();
   #receiver = Promise.withResolvers<Receiver>();
   #stopped = false;
 
@@ -45,10 +50,6 @@ export class DirectTransport implements Publisher, Subscriber {
 
   async prepare(_tables: readonly TableSchema[]): Promise<void> {}
 
-  partitions(_table: string): number {
-    return 1;
-  }
-
   /** What was published is visible already. */
   async ends(): Promise<Ends> {
     return {};
@@ -56,54 +57,51 @@ export class DirectTransport implements Publisher, Subscriber {
 
   async applied(): Promise<void> {}
 
-  async publish(messages: Iterable<OutMessage>): Promise<Ends> {
+  /** Those of stream and snapshot after each other: offsets are delivered in their order. */
+  async publish(batch: Batch): Promise<Published> {
+    const handing = this.#handing.then(() => this.#handOver(batch));
+    this.#handing = handing.catch(() => {});
+    const ends = await handing;
+    return {durable: this.#reached(ends)};
+  }
+
+  async #handOver(batch: Batch): Promise<ReadonlyMap<string, bigint>> {
     const receiver = await this.#receiver.promise;
     const byTable = new Map<string, InMessage[]>();
-    const deliver = async (): Promise<void> => {
-      const lists = [...byTable];
-      byTable.clear();
-      for (const [table, list] of lists) await receiver.accept({table, partition: 0, messages: list});
-    };
-    let waiting = 0;
     const ends = new Map<string, bigint>();
-    for (const {table, key, value, headers} of messages) {
-      const offset = this.#offsets.get(table.name) ?? 0n;
-      this.#offsets.set(table.name, offset + 1n);
-      ends.set(table.name, offset + 1n);
-      const plain = Object.fromEntries(
-        Object.entries(headers).map(([name, held]) => [
-          name,
-          typeof held === 'string' ? Buffer.from(held) : held,
-        ]),
-      );
-      const list = byTable.get(table.name) ?? [];
-      byTable.set(table.name, list);
-      list.push({offset, key, value, headers: plain});
-      if (++waiting % AT_A_TIME === 0) await deliver();
+    for (const [i, {name}] of batch.tables.entries()) {
+      const offset = this.#offsets.get(name) ?? 0n;
+      this.#offsets.set(name, offset + 1n);
+      ends.set(name, offset + 1n);
+      const list = byTable.get(name) ?? [];
+      byTable.set(name, list);
+      list.push(new BatchMessage(batch, i, offset));
     }
-    await deliver();
-    await this.#reached(ends);
+    for (const [table, messages] of byTable)
+      await receiver.accept({table, partition: 0, first: messages[0]!.offset, messages});
+    return ends;
+  }
+
+  async #reached(ends: ReadonlyMap<string, bigint>): Promise<Ends> {
+    if (this.#stopped) throw stopped();
+    const {promise, resolve, reject} = Promise.withResolvers<void>();
+    this.#waiting.push({ends, resolve, reject});
+    this.#settle();
+    await promise;
     return Object.fromEntries([...ends].map(([table, end]) => [table, {0: end.toString()}]));
   }
 
-  #reached(ends: ReadonlyMap<string, bigint>): Promise<void> {
-    const {promise, resolve, reject} = Promise.withResolvers<void>();
-    const stopped = (): void => reject(new PipelineError('ch.unavailable', 'the sink stopped'));
-    if (this.#stopped) stopped();
-    else this.#waiting.push({ends, done: resolve, stopped});
-    this.#settle();
-    return promise;
-  }
-
+  /** In the order of publishing, which is that in which capture goes on anyway. */
   #settle(): void {
-    const reached = (ends: ReadonlyMap<string, bigint>): boolean =>
-      [...ends].every(([table, end]) => (this.#visible.get(table) ?? 0n) >= end);
-    const [done, rest] = [
-      this.#waiting.filter(w => reached(w.ends)),
-      this.#waiting.filter(w => !reached(w.ends)),
-    ];
-    this.#waiting = rest;
-    for (const {done: resolve} of done) resolve();
+    const isReached = ([table, end]: readonly [string, bigint]): boolean =>
+      (this.#visible.get(table) ?? 0n) >= end;
+    let count = 0;
+    for (const {ends, resolve} of this.#waiting) {
+      if (![...ends].every(isReached)) break;
+      resolve();
+      count += 1;
+    }
+    this.#waiting.splice(0, count);
   }
 
   async watermark(watermark: Watermark): Promise<void> {
@@ -122,6 +120,6 @@ export class DirectTransport implements Publisher, Subscriber {
   /** Publisher and subscriber share it, so either side's end ends both: what is not visible was not durable. */
   async close(): Promise<void> {
     this.#stopped = true;
-    for (const {stopped} of this.#waiting.splice(0)) stopped();
+    for (const {reject} of this.#waiting.splice(0)) reject(stopped());
   }
 }

@@ -7,12 +7,13 @@ import type {Remembered} from '../remembered.ts';
 import type {Settings} from '../settings/settings.ts';
 import type {Lsn} from '../source/lsn.ts';
 import type {TableSchema} from '../source/table-schema.ts';
+import type {Batch} from './batch.ts';
 import {asKafkaError} from './client.ts';
 import {lastWatermark} from './last-watermark.ts';
 import type {Ends, OutMessage} from './message.ts';
 import {PartitionGrowth} from './partition-growth.ts';
 import {type Outgoing, type Placed, PRODUCERS, type Producer} from './producer.ts';
-import {inRequests} from './requests.ts';
+import {inRequests, type PartitionRecords} from './requests.ts';
 import {TopicLedger} from './topic-ledger.ts';
 import {
   deadLetterTopic,
@@ -22,7 +23,7 @@ import {
   topicName,
   watermarkTopic,
 } from './topics.ts';
-import type {Publisher, Watermark} from './transport.ts';
+import type {Published, Publisher, Watermark} from './transport.ts';
 
 /** How often it is looked whether sinks have come so far: they commit as often. */
 const APPLIED_MS = 500;
@@ -151,7 +152,7 @@ export class KafkaPublisher implements Publisher {
     return PRODUCERS[this.#settings.FRESHET_KAFKA_PRODUCER](this.#settings, this.#kafka);
   }
 
-  partitions(table: string): number {
+  #partitions(table: string): number {
     return this.#ledger.partitions(this.#topics.get(table) ?? '') ?? this.#limit(table).partitions;
   }
 
@@ -161,7 +162,8 @@ export class KafkaPublisher implements Publisher {
     return limits;
   }
 
-  async publish(messages: Iterable<OutMessage>): Promise<Ends> {
+  /** One after the other: what was taken is durable. */
+  async publish(batch: Batch): Promise<Published> {
     const ends: Record<string, Record<number, string>> = {};
     const refused: {message: OutMessage; error: PipelineError}[] = [];
     const settle = async (): Promise<void> => {
@@ -170,11 +172,18 @@ export class KafkaPublisher implements Publisher {
         await this.onTooLarge(message, error);
       }
     };
-    const limitOf = ({table}: OutMessage): number => this.#limit(table.name).maxBytes;
-    for (const request of inRequests(messages, limitOf, (message, error) => refused.push({message, error}))) {
+    const messages = batch.messages(table => this.#partitions(table));
+    const requests = inRequests(messages, {
+      limitOf: ({table}) => this.#limit(table.name).maxBytes,
+      refuse: (message, error) => refused.push({message, error}),
+      records: () => this.#connected().records(),
+    });
+    for (const request of requests) {
       await settle();
       for (const [table, partition, end] of await this.#request(request)) {
-        ends[table] = {...ends[table], [partition]: end};
+        const ofTable = ends[table] ?? {};
+        ends[table] = ofTable;
+        ofTable[partition] = end;
       }
     }
     await settle();
@@ -183,38 +192,47 @@ export class KafkaPublisher implements Publisher {
       await this.#producer?.close().catch(() => {});
       this.#producer = await this.#connect();
     }
-    return ends;
+    return {durable: Promise.resolve(ends)};
   }
 
   /** Sends in one request; gives the offset behind the last message of each partition. */
-  async #request(messages: readonly OutMessage[]): Promise<(readonly [string, number, string])[]> {
-    const byTopic = Map.groupBy(messages, ({table}) => this.#topic(table));
+  async #request(request: readonly PartitionRecords[]): Promise<(readonly [string, number, string])[]> {
+    const places = new Map<string, PartitionRecords & Outgoing>();
+    for (const place of request) {
+      const topic = this.#topic(place.table);
+      places.set(`${topic}/${place.partition}`, {...place, topic});
+    }
     failpoint('kafka.before_send');
-    const sent = await this.#send(byTopic);
+    const sent = await this.#send([...places.values()]);
     failpoint('kafka.after_send');
-    const byPlace = Map.groupBy(messages, ({table, partition}) => `${this.#topic(table)}/${partition}`);
     return sent.flatMap(({topic, partition, offset: from}) => {
-      const own = byPlace.get(`${topic}/${partition}`);
+      const own = places.get(`${topic}/${partition}`);
       if (!own || from < 0n) return [];
-      const table = own[0]!.table.name;
-      const end = from + BigInt(own.length);
-      this.#ledger.wrote(topic, table, partition, {from, to: end});
-      return [[table, partition, end.toString()] as const];
+      const {name} = own.table;
+      const end = from + BigInt(own.records.count);
+      this.#ledger.wrote(topic, name, partition, {from, to: end});
+      return [[name, partition, end.toString()] as const];
     });
   }
 
   async watermark(watermark: Watermark): Promise<void> {
     const topic = watermarkTopic(this.#settings.FRESHET_TOPIC_PREFIX);
     const value = Buffer.from(JSON.stringify(watermark));
-    await this.#send(new Map([[topic, [{partition: 0, key: null, value, headers: {}}]]]));
+    const records = this.#connected().records();
+    records.add({key: null, value, headers: {}});
+    await this.#send([{topic, partition: 0, records}]);
   }
 
-  async #send(messages: Outgoing): Promise<Placed[]> {
+  #connected(): Producer {
+    if (!this.#producer) throw new PipelineError('internal', 'the publisher was not prepared');
+    return this.#producer;
+  }
+
+  async #send(outgoing: readonly Outgoing[]): Promise<Placed[]> {
     this.#growth.check();
-    const producer = this.#producer;
-    if (!producer) throw new PipelineError('internal', 'the publisher was not prepared');
+    const producer = this.#connected();
     try {
-      const send = () => producer.send(messages);
+      const send = () => producer.send(outgoing);
       const sending = this.#last.then(send, send);
       this.#last = sending.catch(() => {});
       failpoint('kafka.in_send');

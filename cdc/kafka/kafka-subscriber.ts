@@ -125,17 +125,22 @@ export class KafkaSubscriber implements Subscriber {
 
   async #batch(payload: EachBatchPayload, receiver: Receiver): Promise<void> {
     const {batch, heartbeat, resolveOffset} = payload;
-    let done = false;
-    const taking = this.#take(payload, receiver).finally(() => {
-      done = true;
-    });
-    taking.catch(() => {}); // awaited below
-    while (!done) {
-      await Promise.race([taking, sleep(this.#settings.FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION)]);
-      await heartbeat();
+    const refused = Promise.withResolvers<never>();
+    const beat = setInterval(
+      () => void heartbeat().catch(refused.reject),
+      this.#settings.FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION,
+    );
+    const taking = this.#take(payload, receiver);
+    taking.catch(() => {}); // where the group refuses it first
+    let taken: boolean;
+    try {
+      taken = await Promise.race([taking, refused.promise]);
+    } finally {
+      clearInterval(beat);
     }
+    await heartbeat();
     // Behind a seek it would go on where this batch ended.
-    if ((await taking) && !payload.isStale()) resolveOffset(batch.lastOffset());
+    if (taken && !payload.isStale()) resolveOffset(batch.lastOffset());
   }
 
   /** False where the batch is not for us any more. */
@@ -147,7 +152,7 @@ export class KafkaSubscriber implements Subscriber {
     const [first, last] = [BigInt(messages[0]!.offset), BigInt(messages.at(-1)!.offset)];
     const gap = this.#positions.took(topic, partition, first, last + 1n);
     if (gap) throw await this.#lost(topic, [gap]);
-    await receiver.accept({table, partition, messages: messages.map(inMessage)});
+    await receiver.accept({table, partition, first, messages: inMessages(messages)});
     return true;
   }
 
@@ -268,10 +273,16 @@ export class KafkaSubscriber implements Subscriber {
   }
 }
 
+/** One at a time, so that few of them live at once. */
+function* inMessages(messages: readonly KafkaMessage[]): Generator<InMessage> {
+  for (const message of messages) yield inMessage(message);
+}
+
 /** kafkajs gives a header that occurs twice as a list; the last one counts. */
 function inMessage({offset, key, value, headers}: KafkaMessage): InMessage {
   const plain: Record<string, Buffer | undefined> = {};
-  for (const [name, held] of Object.entries(headers ?? {})) {
+  for (const name in headers) {
+    const held = headers[name];
     const last = Array.isArray(held) ? held.at(-1) : held;
     plain[name] = typeof last === 'string' ? Buffer.from(last) : last;
   }

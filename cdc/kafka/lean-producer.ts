@@ -17,7 +17,7 @@ import {backoff} from '../retry.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
 import type {Outgoing, Placed, Producer} from './producer.ts';
-import {encodeRecordBatch} from './record-batch.ts';
+import {RecordBatch} from './record-batch.ts';
 
 const ALL_IN_SYNC = -1;
 const TIMEOUT_MS = 30_000;
@@ -131,7 +131,7 @@ const produce = createAPI<[parts: readonly Part[]], Answer[]>(
 );
 
 /** Encodes record batches itself, and leaves connections, TLS and SASL to @platformatic/kafka. */
-export class LeanProducer implements Producer {
+export class LeanProducer implements Producer<RecordBatch> {
   readonly #settings: Settings;
   readonly #bootstrap: readonly Broker[];
   #pool: ConnectionPool;
@@ -168,44 +168,56 @@ export class LeanProducer implements Producer {
     }
   }
 
-  async send(messages: Outgoing): Promise<Placed[]> {
+  records(): RecordBatch {
+    return new RecordBatch();
+  }
+
+  async send(outgoing: readonly Outgoing<RecordBatch>[]): Promise<Placed[]> {
     const placed: Placed[] = [];
-    let parts: Part[] = [];
-    for (const [topic, all] of messages) {
-      for (const [partition, own] of Map.groupBy(all, message => message.partition)) {
-        const sequence = this.#sequences.get(`${topic}/${partition}`) ?? 0;
-        const bytes = encodeRecordBatch(own, {...this.#producer, sequence}, Date.now());
-        parts.push({topic, partition, sequence, bytes, count: own.length});
-      }
+    /** 'topic/partition' → what is not there yet */
+    const parts = new Map<string, Part>();
+    for (const {topic, partition, records} of outgoing) {
+      const place = `${topic}/${partition}`;
+      const sequence = this.#sequences.get(place) ?? 0;
+      const bytes = records.seal({...this.#producer, sequence}, Date.now());
+      parts.set(place, {topic, partition, sequence, bytes, count: records.count});
     }
+    let attempts = 0;
     await this.#insist(async () => {
+      attempts += 1;
       await this.#findLeaders(parts);
-      const groups = Map.groupBy(parts, part => this.#leader(part));
+      const groups = Map.groupBy(parts, ([place, {topic}]) => this.#leader(place, topic));
       const answers = await Promise.allSettled(
-        Array.from(groups, async ([leader, own]) => produce.async(await this.#pool.get(leader), own)),
+        Array.from(groups, async ([leader, own]) =>
+          produce.async(
+            await this.#pool.get(leader),
+            own.map(([, part]) => part),
+          ),
+        ),
       );
       const failures: unknown[] = [];
       for (const answer of answers) {
         if (answer.status === 'rejected') failures.push(answer.reason);
         else
           for (const one of answer.value) {
-            const part = parts.find(
-              ({topic, partition}) => topic === one.topic && partition === one.partition,
-            );
+            const place = `${one.topic}/${one.partition}`;
+            const part = parts.get(place);
             if (!part) continue;
             if (one.errorCode !== 0) failures.push(Refusal.byCode(one.errorCode, one.topic));
             else {
               placed.push({topic: one.topic, partition: one.partition, offset: one.baseOffset});
-              this.#sequences.set(`${one.topic}/${one.partition}`, (part.sequence + part.count) % SEQUENCES);
-              parts = parts.filter(other => other !== part);
+              this.#sequences.set(place, (part.sequence + part.count) % SEQUENCES);
+              parts.delete(place);
             }
           }
       }
       // What cannot pass counts before what can.
       const failure = failures.find(one => !isPassing(asRefusal(one))) ?? failures[0];
       if (failure !== undefined) throw failure;
-      if (parts.length > 0) throw new Error(`no answer for ${parts.length} partitions`);
+      if (parts.size > 0) throw new Error(`no answer for ${parts.size} partitions`);
     });
+    // What an attempt that failed has given to a connection may still be on its way.
+    if (attempts === 1) for (const {records} of outgoing) records.release();
     return placed;
   }
 
@@ -256,16 +268,15 @@ export class LeanProducer implements Producer {
     return this.#pool.getFirstAvailable([...this.#bootstrap]);
   }
 
-  #leader({topic, partition}: Part): Broker {
-    const leader = this.#leaders.get(`${topic}/${partition}`);
+  #leader(place: string, topic: string): Broker {
+    const leader = this.#leaders.get(place);
     if (!leader) throw new Refusal('LEADER_NOT_AVAILABLE', topic);
     return leader;
   }
 
-  async #findLeaders(parts: readonly Part[]): Promise<void> {
-    const unknown = new Set(
-      parts.flatMap(({topic, partition}) => (this.#leaders.has(`${topic}/${partition}`) ? [] : [topic])),
-    );
+  async #findLeaders(parts: ReadonlyMap<string, Part>): Promise<void> {
+    const unknown = new Set<string>();
+    for (const [place, {topic}] of parts) if (!this.#leaders.has(place)) unknown.add(topic);
     if (unknown.size === 0) return;
     const {brokers, topics} = await metadataV9.api.async(await this.#any(), [...unknown], false);
     const byId = new Map(brokers.map(({nodeId, host, port}) => [nodeId, {host, port}]));

@@ -21,7 +21,7 @@ export const HEADER = {
   horizon: 'freshet.horizon',
 } as const;
 
-export type Headers = Readonly<Record<string, Buffer | string>>;
+export type Headers = Readonly<Record<string, Buffer>>;
 
 /** A record on its way into a topic. */
 export interface OutMessage {
@@ -45,7 +45,10 @@ export interface Delivery {
   /** 'schema.table' */
   readonly table: string;
   readonly partition: number;
-  readonly messages: readonly InMessage[];
+  /** Offset of the first one. */
+  readonly first: bigint;
+  /** To be gone through once. */
+  readonly messages: Iterable<InMessage>;
 }
 
 /** For each table ('schema.table'): partition → offset behind the last message. */

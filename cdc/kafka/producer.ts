@@ -2,6 +2,15 @@ import type {Kafka} from 'kafkajs';
 import type {Settings} from '../settings/settings.ts';
 import type {OutMessage} from './message.ts';
 
+/** What a topic takes: a message without its table. */
+export type Sendable = Pick<OutMessage, 'key' | 'value' | 'headers'>;
+
+/** Messages for one partition, in order, as the producer wants them: they are not held besides. */
+export interface Records {
+  readonly count: number;
+  add(message: Sendable): void;
+}
+
 /** Where the first of some messages came to lie; they lie behind each other. */
 export interface Placed {
   readonly topic: string;
@@ -9,21 +18,33 @@ export interface Placed {
   readonly offset: bigint;
 }
 
-/** topic → its messages, in order */
-export type Outgoing = ReadonlyMap<
-  string,
-  readonly Pick<OutMessage, 'partition' | 'key' | 'value' | 'headers'>[]
->;
+export interface Outgoing<R extends Records = Records> {
+  readonly topic: string;
+  readonly partition: number;
+  readonly records: R;
+}
 
 /** Writes messages so that none is there twice and those of a partition keep their order. */
-export interface Producer {
-  /** One call at a time. Resolves when all in-sync replicas have the messages. */
-  send(messages: Outgoing): Promise<Placed[]>;
+export interface Producer<R extends Records = Records> {
+  /** None yet. */
+  records(): R;
+  /** One call at a time, each partition once. Resolves when all in-sync replicas have the messages. */
+  send(outgoing: readonly Outgoing<R>[]): Promise<Placed[]>;
   close(): Promise<void>;
 }
 
 const ALL_IN_SYNC = -1;
 const TIMEOUT_MS = 30_000;
+
+class MessageList implements Records {
+  readonly messages: Sendable[] = [];
+  get count(): number {
+    return this.messages.length;
+  }
+  add(message: Sendable): void {
+    this.messages.push(message);
+  }
+}
 
 /** The producers that can be set: each is the same to whoever sends. */
 export const PRODUCERS: Readonly<
@@ -40,9 +61,16 @@ export const PRODUCERS: Readonly<
       retry: {retries: 8, initialRetryTime: 100, maxRetryTime: 5_000},
     });
     await producer.connect();
-    return {
-      async send(messages) {
-        const topicMessages = Array.from(messages, ([topic, own]) => ({topic, messages: [...own]}));
+    const own: Producer<MessageList> = {
+      records: () => new MessageList(),
+      async send(outgoing) {
+        const byTopic = Map.groupBy(outgoing, ({topic}) => topic);
+        const topicMessages = Array.from(byTopic, ([topic, places]) => ({
+          topic,
+          messages: places.flatMap(({partition, records}) =>
+            records.messages.map(one => ({...one, partition})),
+          ),
+        }));
         const sent = await producer.sendBatch({topicMessages, acks: ALL_IN_SYNC, timeout: TIMEOUT_MS});
         return sent.flatMap(({topicName: topic, partition, baseOffset}) =>
           baseOffset === undefined ? [] : [{topic, partition, offset: BigInt(baseOffset)}],
@@ -50,5 +78,6 @@ export const PRODUCERS: Readonly<
       },
       close: () => producer.disconnect(),
     };
+    return own;
   },
 };

@@ -1,8 +1,6 @@
 import {crc32c} from '@platformatic/kafka';
-import type {OutMessage} from './message.ts';
-
-/** What a topic takes: a message without its table. */
-export type Sendable = Pick<OutMessage, 'key' | 'value' | 'headers'>;
+import {Bytes} from '../types/bytes.ts';
+import type {Records, Sendable} from './producer.ts';
 
 /** Who writes, and which of its messages in this partition the first one is: so a broker takes none of them twice. */
 export interface Writer {
@@ -32,64 +30,83 @@ const VARINT_BYTES = 5;
 /** Length, attributes, the two deltas, the lengths of key and value, and how many headers there are. */
 const RECORD_BYTES = 1 + 6 * VARINT_BYTES;
 
-/** Messages of one partition as a record batch of Kafka's format 2, not compressed. */
-export function encodeRecordBatch(messages: readonly Sendable[], writer: Writer, nowMs: number): Buffer {
-  let most = AT.records;
-  for (const {key, value, headers} of messages) {
-    most += RECORD_BYTES + (key?.length ?? 0) + value.length;
-    for (const name in headers) most += 2 * VARINT_BYTES + name.length + bytesOf(headers[name]!);
+/** Messages of one partition as a record batch of Kafka's format 2, not compressed. They are written as they come. */
+export class RecordBatch implements Records {
+  readonly #out = new Bytes(1 << 12);
+  count = 0;
+
+  constructor() {
+    this.#out.length = AT.records;
   }
-  const out = Buffer.allocUnsafe(most);
-  let at: number = AT.records;
-  for (const [i, message] of messages.entries()) at = writeRecord(out, at, message, i);
-  out.writeBigInt64BE(0n, 0); // the broker gives the offset
-  out.writeInt32BE(at - AT.leaderEpoch, AT.length);
-  out.writeInt32BE(-1, AT.leaderEpoch);
-  out.writeInt8(MAGIC, AT.magic);
-  out.writeInt16BE(0, AT.attributes);
-  out.writeInt32BE(messages.length - 1, AT.lastOffsetDelta);
-  for (const place of [AT.firstTimestamp, AT.lastTimestamp]) out.writeBigInt64BE(BigInt(nowMs), place);
-  out.writeBigInt64BE(writer.producerId, AT.producerId);
-  out.writeInt16BE(writer.producerEpoch, AT.producerEpoch);
-  out.writeInt32BE(writer.sequence, AT.sequence);
-  out.writeInt32BE(messages.length, AT.count);
-  out.writeUInt32BE(crc32c(out.subarray(AT.attributes, at)), AT.crc);
-  return out.subarray(0, at);
+
+  add({key, value, headers}: Sendable): void {
+    const out = this.#out;
+    let most = RECORD_BYTES + (key?.length ?? 0) + value.length;
+    let names = 0;
+    for (const name in headers) {
+      names += 1;
+      most += 2 * VARINT_BYTES + nameBytes(name).length + headers[name]!.length;
+    }
+    out.ensure(most);
+    const {buffer, length: start} = out;
+    // How long it is stands before it, in as many bytes as that takes: they are kept free, and closed up where it is fewer.
+    const body = start + VARINT_BYTES;
+    let at = body;
+    buffer[at++] = 0; // attributes
+    buffer[at++] = 0; // later than the first one by
+    at = writeVarint(buffer, at, this.count);
+    at = key ? writeBytes(buffer, at, key) : writeVarint(buffer, at, -1);
+    at = writeBytes(buffer, at, value);
+    at = writeVarint(buffer, at, names);
+    for (const name in headers) {
+      at = writeBytes(buffer, at, nameBytes(name));
+      at = writeBytes(buffer, at, headers[name]!);
+    }
+    const length = writeVarint(buffer, start, at - body);
+    if (length < body) buffer.copyWithin(length, body, at);
+    out.length = at - (body - length);
+    this.count += 1;
+  }
+
+  /** To be called when its bytes are where they should be. */
+  release(): void {
+    this.#out.release();
+  }
+
+  /** With its head; nothing can be added any more. */
+  seal(writer: Writer, nowMs: number): Buffer {
+    const out = this.#out.view();
+    out.writeBigInt64BE(0n, 0); // the broker gives the offset
+    out.writeInt32BE(out.length - AT.leaderEpoch, AT.length);
+    out.writeInt32BE(-1, AT.leaderEpoch);
+    out.writeInt8(MAGIC, AT.magic);
+    out.writeInt16BE(0, AT.attributes);
+    out.writeInt32BE(this.count - 1, AT.lastOffsetDelta);
+    for (const place of [AT.firstTimestamp, AT.lastTimestamp]) out.writeBigInt64BE(BigInt(nowMs), place);
+    out.writeBigInt64BE(writer.producerId, AT.producerId);
+    out.writeInt16BE(writer.producerEpoch, AT.producerEpoch);
+    out.writeInt32BE(writer.sequence, AT.sequence);
+    out.writeInt32BE(this.count, AT.count);
+    out.writeUInt32BE(crc32c(out.subarray(AT.attributes)), AT.crc);
+    return out;
+  }
 }
 
-function writeRecord(out: Buffer, start: number, {key, value, headers}: Sendable, offset: number): number {
-  // How long it is stands before it, in as many bytes as that takes: they are kept free, and closed up where it is fewer.
-  const body = start + VARINT_BYTES;
-  let at = body;
-  out[at++] = 0; // attributes
-  out[at++] = 0; // later than the first one by
-  at = writeVarint(out, at, offset);
-  at = key ? writeBytes(out, at, key) : writeVarint(out, at, -1);
-  at = writeBytes(out, at, value);
-  const names = Object.keys(headers);
-  at = writeVarint(out, at, names.length);
-  for (const name of names) {
-    at = writeText(out, at, name);
-    const held = headers[name]!;
-    at = typeof held === 'string' ? writeText(out, at, held) : writeBytes(out, at, held);
+/** Headers have few names. */
+const NAMES = new Map<string, Buffer>();
+function nameBytes(name: string): Buffer {
+  let bytes = NAMES.get(name);
+  if (!bytes) {
+    bytes = Buffer.from(name);
+    NAMES.set(name, bytes);
   }
-  const length = writeVarint(out, start, at - body);
-  if (length < body) out.copyWithin(length, body, at);
-  return at - (body - length);
+  return bytes;
 }
-
-const bytesOf = (held: Buffer | string): number =>
-  typeof held === 'string' ? Buffer.byteLength(held) : held.length;
 
 function writeBytes(out: Buffer, at: number, bytes: Buffer): number {
   const from = writeVarint(out, at, bytes.length);
   out.set(bytes, from);
   return from + bytes.length;
-}
-
-function writeText(out: Buffer, at: number, text: string): number {
-  const from = writeVarint(out, at, Buffer.byteLength(text));
-  return from + out.write(text, from, 'utf8');
 }
 
 /** Signed, small where it is near zero (zigzag), seven bits a byte. */

@@ -1,53 +1,80 @@
 import {PipelineError} from '../failures.ts';
 import {joinObject, rowImage, splitObject} from '../sink/row-json.ts';
+import type {TableSchema} from '../source/table-schema.ts';
 import {HEADER, type OutMessage} from './message.ts';
+import type {Records} from './producer.ts';
 
 /** Brokers hang up on a request of more than 100 MiB (`socket.request.max.bytes`), whatever the topic takes. */
 const LARGEST_MESSAGE = 96 << 20;
 /** A request has more than one message up to here: kafkajs holds it several times over while it is written. */
-const FULL_REQUEST = 4 << 20;
+export const FULL_REQUEST = 4 << 20;
 /** Lengths, offsets and the batch's own head, at the most. */
 const AROUND = 128;
+
+/** What a request has for one partition. */
+export interface PartitionRecords<R extends Records = Records> {
+  readonly table: TableSchema;
+  readonly partition: number;
+  readonly records: R;
+  bytes: number;
+}
+
+export interface RequestOptions<R extends Records> {
+  /** How many bytes the message's topic takes at a time. */
+  readonly limitOf: (message: OutMessage) => number;
+  /** What is too large for its topic, before whatever is behind it is yielded. */
+  readonly refuse: (message: OutMessage, error: PipelineError) => void;
+  /** Makes the list for a partition. */
+  readonly records: () => R;
+}
 
 /** What a message takes in a request, or a little less. */
 export function wireBytes({key, value, headers}: Omit<OutMessage, 'table' | 'partition'>): number {
   let bytes = AROUND + value.length + (key?.length ?? 0);
-  for (const [name, held] of Object.entries(headers)) bytes += name.length + Buffer.byteLength(held) + 10;
+  for (const name in headers) bytes += name.length + headers[name]!.length + 10;
   return bytes;
 }
 
 /**
  * Cuts messages into requests that the brokers take: of one partition no more bytes than its topic's limit. A row that
- * is larger goes without its largest values; where that is not enough it goes to `refuse`, before whatever is behind it
- * is yielded.
+ * is larger goes without its largest values; where that is not enough it is refused.
  */
-export function* inRequests(
+export function* inRequests<R extends Records>(
   messages: Iterable<OutMessage>,
-  limitOf: (message: OutMessage) => number,
-  refuse: (message: OutMessage, error: PipelineError) => void,
-): Generator<OutMessage[]> {
-  let request: OutMessage[] = [];
+  {limitOf, refuse, records}: RequestOptions<R>,
+): Generator<PartitionRecords<R>[]> {
+  let request: PartitionRecords<R>[] = [];
   let total = 0;
-  let ofPartition = new Map<string, number>();
+  /** table → partition → what the request has of it */
+  const places = new Map<string, PartitionRecords<R>[]>();
   for (const whole of messages) {
     const limit = Math.min(limitOf(whole), LARGEST_MESSAGE);
-    const message = wireBytes(whole) > limit ? withoutLargest(whole, limit) : whole;
+    let bytes = wireBytes(whole);
+    const message = bytes > limit ? withoutLargest(whole, limit) : whole;
     if (message instanceof PipelineError) {
       refuse(whole, message);
       continue;
     }
-    const bytes = wireBytes(message);
-    const place = `${message.partition} ${message.table.name}`;
-    const before = ofPartition.get(place) ?? 0;
-    if (request.length > 0 && (before + bytes > limit || total + bytes > FULL_REQUEST)) {
+    if (message !== whole) bytes = wireBytes(message);
+    const {table, partition} = message;
+    let place = places.get(table.name)?.[partition];
+    if (request.length > 0 && ((place?.bytes ?? 0) + bytes > limit || total + bytes > FULL_REQUEST)) {
       yield request;
       request = [];
       total = 0;
-      ofPartition = new Map();
+      places.clear();
+      place = undefined;
     }
-    request.push(message);
+    if (!place) {
+      place = {table, partition, records: records(), bytes: 0};
+      request.push(place);
+      const ofTable = places.get(table.name) ?? [];
+      places.set(table.name, ofTable);
+      ofTable[partition] = place;
+    }
+    place.records.add(message);
+    place.bytes += bytes;
     total += bytes;
-    ofPartition.set(place, (ofPartition.get(place) ?? 0) + bytes);
   }
   if (request.length > 0) yield request;
 }
@@ -96,9 +123,9 @@ function withoutLargest(message: OutMessage, limit: number): OutMessage | Pipeli
   const rejects = list<{column: string}>(HEADER.rejects).filter(({column}) => !omitted.has(column));
   const small = rebuilt(joinObject(members), {
     ...others,
-    [HEADER.unchanged]: JSON.stringify([...omitted]),
-    [HEADER.moved]: '1',
-    ...(rejects.length > 0 && {[HEADER.rejects]: JSON.stringify(rejects)}),
+    [HEADER.unchanged]: Buffer.from(JSON.stringify([...omitted])),
+    [HEADER.moved]: Buffer.from('1'),
+    ...(rejects.length > 0 && {[HEADER.rejects]: Buffer.from(JSON.stringify(rejects))}),
   });
   return wireBytes(small) > limit ? refused() : small;
 }

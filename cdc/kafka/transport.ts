@@ -1,6 +1,7 @@
 import type {PipelineError} from '../failures.ts';
 import type {Lsn} from '../source/lsn.ts';
 import type {TableSchema} from '../source/table-schema.ts';
+import type {Batch} from './batch.ts';
 import type {Delivery, Ends, InMessage, OutMessage} from './message.ts';
 
 /** A position up to which every change is durable, and where in the topics the last changes before it lie. */
@@ -16,6 +17,12 @@ export interface Watermark {
   readonly ends: Ends;
 }
 
+/** Messages that were taken. */
+export interface Published {
+  /** Resolves when they are durable; gives the offset behind the last message of each partition. */
+  readonly durable: Promise<Ends>;
+}
+
 /** The way from capture to sink, seen from capture. */
 export interface Publisher {
   /** Does it keep what it was given while ClickHouse is away? */
@@ -26,17 +33,16 @@ export interface Publisher {
   lastPosition(): Promise<Lsn | undefined>;
   /** Of these tables, the names of those whose topic is not what it was, and why. */
   lost(tables: readonly TableSchema[]): Promise<ReadonlyMap<string, string>>;
-  /** Makes the tables' topics exist; afterwards `partitions` answers for them. */
+  /** Makes the tables' topics exist. */
   prepare(tables: readonly TableSchema[]): Promise<void>;
-  partitions(table: string): number;
   /** Where the topics of the prepared tables end now. */
   ends(): Promise<Ends>;
   /** Writes down where the topics end, so that `lost` can tell. */
   rememberEnds(): Promise<void>;
   /** Told of each message that its topic cannot take, before any behind it is sent; without it `publish` rejects. */
   onTooLarge: ((message: OutMessage, error: PipelineError) => Promise<void>) | undefined;
-  /** Resolves when the messages are durable; gives the offset behind the last message of each partition. */
-  publish(messages: Iterable<OutMessage>): Promise<Ends>;
+  /** Takes batches in the order of calls; resolves when there is room for more. */
+  publish(batch: Batch): Promise<Published>;
   /** Resolves when what the table's topic holds now is in ClickHouse, or the signal aborts. */
   applied(table: TableSchema, signal: AbortSignal): Promise<void>;
   /** To be called when all changes up to the watermark are durable. */

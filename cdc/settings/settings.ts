@@ -154,8 +154,10 @@ export const ROWS = {
   FRESHET_DEAD_LETTER_TABLES: list('').describe(
     'tables that go on behind a row that cannot be applied, as patterns; any other is parked there',
   ),
-  FRESHET_FLUSH_MS: whole(10, 60_000, 300).describe('a table is inserted into this often at most'),
-  FRESHET_BUFFER_BYTES: whole(MiB, 4096 * MiB, 32 * MiB).describe(
+  FRESHET_FLUSH_MS: whole(10, 60_000, 300).describe(
+    'how long rows of a busy table wait for each other at most, to be inserted together',
+  ),
+  FRESHET_BUFFER_BYTES: whole(MiB, 4096 * MiB, 24 * MiB).describe(
     'bytes that the stages of a process hold together; when it is full, PostgreSQL waits',
   ),
   FRESHET_SILENCE_MS: whole(1_000, 3_600_000, 60_000).describe(

@@ -9,6 +9,7 @@ import type {TableSchema} from '../source/table-schema.ts';
 import {Completeness} from './completeness.ts';
 import type {Placed} from './dead-letters.ts';
 import {FreshnessLog} from './freshness-log.ts';
+import {Pace} from './pace.ts';
 import {Refusals} from './refusals.ts';
 import {nameOf} from './registry.ts';
 import type {SinkOptions} from './sink-options.ts';
@@ -30,10 +31,12 @@ export async function runSink(options: SinkOptions, signal: AbortSignal): Promis
 
 class Sink implements Receiver {
   readonly #options: SinkOptions;
-  readonly #stop: AbortSignal;
   readonly #failed = new AbortController();
+  /** Either of both. */
+  readonly #ending: AbortSignal;
   readonly #tables = new Map<string, TableWork>();
   readonly #loops: Promise<void>[] = [];
+  readonly #pace: Pace;
   readonly #freshness: FreshnessLog;
   readonly #completeness: Completeness;
   readonly #refusals: Refusals;
@@ -42,16 +45,18 @@ class Sink implements Receiver {
 
   constructor(options: SinkOptions, stop: AbortSignal) {
     this.#options = options;
-    this.#stop = stop;
+    this.#ending = AbortSignal.any([stop, this.#failed.signal]);
     this.#share = options.budget.share(metrics.sinkBufferBytes);
+    options.budget.onPressed = () => this.#wake();
+    this.#pace = new Pace(options.settings.FRESHET_FLUSH_MS);
     this.#freshness = new FreshnessLog(options);
     this.#completeness = new Completeness(options);
-    this.#refusals = new Refusals(options, AbortSignal.any([stop, this.#failed.signal]));
+    this.#refusals = new Refusals(options, this.#ending);
   }
 
   async run(): Promise<void> {
     const {subscriber} = this.#options;
-    const signal = AbortSignal.any([this.#stop, this.#failed.signal]);
+    const signal = this.#ending;
     const reports = new AbortController();
     const reporting = Promise.all([
       this.#freshness.run(reports.signal),
@@ -65,7 +70,7 @@ class Sink implements Receiver {
       this.#fail(error);
     }
     this.#draining = true;
-    for (const table of this.#tables.values()) table.wake();
+    this.#wake();
     await Promise.all(this.#loops);
     reports.abort();
     await reporting;
@@ -76,14 +81,17 @@ class Sink implements Receiver {
 
   async accept(delivery: Delivery): Promise<void> {
     const table = this.#table(delivery.table);
-    const {partition, messages} = delivery;
-    if (!table.parked && messages[0]) {
-      if (!table.next.has(partition)) table.next.set(partition, messages[0].offset);
+    const {partition, first, messages} = delivery;
+    if (!table.parked) {
+      if (!table.next.has(partition)) table.next.set(partition, first);
+      let grown = 0;
       try {
-        for (const message of messages) this.#hold(table.queue.add(message, partition));
+        for (const message of messages) grown += table.queue.add(message, partition);
       } catch (error) {
         if (asPipelineError(error).reaction !== 'park') throw error;
         this.#again(delivery.table, table);
+      } finally {
+        this.#hold(grown);
       }
     }
     table.wake();
@@ -106,31 +114,30 @@ class Sink implements Receiver {
     return table;
   }
 
-  /** A quiet table's row goes out at once; a busy one's wait for each other until the last insert is `flush` old. */
+  /** A quiet table's row goes out at once; a busy one's wait for each other until the pace lets them go. */
   async #loop(name: string, table: TableWork): Promise<void> {
-    const {settings} = this.#options;
-    let last = Number.NEGATIVE_INFINITY;
+    const {budget} = this.#options;
     while (!this.#failed.signal.aborted) {
       if (table.queue.isEmpty) {
         if (this.#draining) return;
-        const {promise, resolve} = Promise.withResolvers<void>();
-        table.wake = resolve;
-        await promise;
+        await table.woken();
         continue;
       }
-      const wait = last + settings.FRESHET_FLUSH_MS - performance.now();
-      if (wait > 0 && !table.queue.hasFull && !this.#draining) {
-        await sleep(Math.min(wait, 50));
+      const wait = this.#pace.wait(name);
+      if (wait > 0 && !table.queue.hasFull && !this.#draining && !budget.pressed) {
+        await table.woken(wait);
         continue;
       }
-      last = performance.now();
+      const begun = performance.now();
       const segment = table.queue.shift()!;
       try {
         await this.#apply(name, table, segment);
       } catch (error) {
         await this.#park(name, table, segment, asPipelineError(error));
       }
+      this.#pace.inserted(name, performance.now() - begun);
       this.#hold(-segment.held);
+      if (segment.isSent) segment.rows.release();
     }
   }
 
@@ -170,12 +177,17 @@ class Sink implements Receiver {
     if (work.passedOver > 0) metrics.parked.set({table: name}, 0);
     work.passedOver = 0;
     const done = metrics.insertSeconds.startTimer();
-    await retrying(`insert into ${name}`, () => applySegment({client, settings, table, letters}, segment), {
-      log,
-      signal: AbortSignal.any([this.#failed.signal, this.#stop]),
-    }).catch(async error => {
+    let attempts = 0;
+    const insert = async (): Promise<void> => {
+      attempts += 1;
+      await applySegment({client, settings, table, letters}, segment);
+    };
+    try {
+      await retrying(`insert into ${name}`, insert, {log, signal: this.#ending});
+      segment.isSent = attempts === 1; // of one that failed something may still be on its way
+    } catch (error) {
       if (!(await this.#isReplaced(name, table, error))) throw error;
-    });
+    }
     done();
     metrics.rowsVisible.inc({table: name}, segment.count);
     if (segment.count > 0) this.#freshness.add(table, segment);
@@ -244,6 +256,10 @@ class Sink implements Receiver {
     return shown.definition.generation > table.definition.generation;
   }
 
+  #wake(): void {
+    for (const table of this.#tables.values()) table.wake();
+  }
+
   #hold(more: number): void {
     this.#share.hold(this.#share.held + more);
   }
@@ -269,7 +285,7 @@ class Sink implements Receiver {
   #fail(thrown: unknown): void {
     if (this.#failed.signal.aborted) return;
     this.#failed.abort(asPipelineError(thrown));
-    for (const table of this.#tables.values()) table.wake();
+    this.#wake();
     this.#share.settle(true);
   }
 }

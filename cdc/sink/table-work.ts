@@ -6,7 +6,7 @@ const CAREFUL_SEGMENTS = 100;
 /** Where a sink stands with one table. */
 export class TableWork {
   readonly queue: SegmentQueue;
-  /** Resolves when there may be something to do. */
+  /** To be called when there may be something to do. */
   wake: () => void = () => {};
   parked = false;
   /** partition → offset of the first message that is not visible */
@@ -23,6 +23,15 @@ export class TableWork {
     this.#always = keep === 'always';
     this.queue = new SegmentQueue(maxBytes, !this.#always);
     if (keep) this.#keep();
+  }
+
+  /** Resolves when it is woken, at the latest after so many milliseconds. */
+  async woken(ms?: number): Promise<void> {
+    const {promise, resolve} = Promise.withResolvers<void>();
+    this.wake = resolve;
+    const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
+    await promise;
+    clearTimeout(timer);
   }
 
   #keep(): void {

@@ -20,6 +20,9 @@ export interface SpecialRow extends IncompleteRow {
 /** A special row's map of values, and a segment's own things. */
 const ROW_BYTES = 1 << 10;
 
+/** Of a segment's rows, bytes. */
+const SMALLEST = 1 << 12;
+
 /** Messages that are applied in one step: rows of one table definition, or one horizon. */
 export class Segment {
   readonly schemaId: string;
@@ -36,6 +39,8 @@ export class Segment {
   readonly ends = new Map<number, bigint>();
   oldestCommit = Number.POSITIVE_INFINITY;
   newestCommit = 0;
+  /** ClickHouse has its rows, and nothing else has their bytes any more. */
+  isSent = false;
   /** Its messages as they came, where they are kept. */
   readonly kept: Placed[] | undefined;
   /** Its one message cannot be read. */
@@ -43,13 +48,21 @@ export class Segment {
 
   constructor(
     schemaId: string,
-    {horizon, kept, broken}: Partial<Pick<Segment, 'horizon' | 'kept' | 'broken'>> = {},
+    {
+      horizon,
+      kept,
+      broken,
+      expected = SMALLEST,
+    }: Partial<Pick<Segment, 'horizon' | 'kept' | 'broken'>> & {
+      /** How many bytes its rows will have, where that can be guessed: they need not grow then. */
+      readonly expected?: number;
+    } = {},
   ) {
     this.schemaId = schemaId;
     this.horizon = horizon;
     this.kept = kept;
     this.broken = broken;
-    this.rows = new Bytes(horizon ? 0 : 1 << 12);
+    this.rows = new Bytes(horizon || broken ? 0 : expected);
   }
 
   /** What it takes in memory, roughly. */
@@ -68,6 +81,7 @@ export class SegmentQueue {
   readonly #maxBytes: number;
   readonly #segments: Segment[] = [];
   readonly #weigh: boolean;
+  #expected = SMALLEST;
   /** Are messages kept, and those that cannot be read queued as well, so that they can be told apart? */
   keep: boolean;
 
@@ -85,7 +99,9 @@ export class SegmentQueue {
     return this.#segments.length > 1 || (this.#segments[0]?.bytes ?? 0) >= this.#maxBytes;
   }
   shift(): Segment | undefined {
-    return this.#segments.shift();
+    const segment = this.#segments.shift();
+    if (segment) this.#expected = Math.max(SMALLEST, segment.rows.length); // under load the next one is as large
+    return segment;
   }
 
   /** Gives the bytes by which the queue grew in memory. Throws `kafka.bad_message` where messages are not kept. */
@@ -112,46 +128,45 @@ export class SegmentQueue {
       this.#segment('', 0).ends.set(partition, offset + 1n);
       return;
     }
-    const technical = headers[HEADER.row]?.toString('latin1');
+    const technical = headers[HEADER.row];
     const schemaId = headers[HEADER.schema]?.toString('latin1');
-    if (technical === undefined || schemaId === undefined) {
+    const facts = technical && readTechnical(technical);
+    if (!technical || !facts || schemaId === undefined) {
       throw new PipelineError(
         'kafka.bad_message',
         `offset ${offset} of partition ${partition} was not written by Freshet`,
       );
     }
-    const commitMicros = technical.slice(technical.lastIndexOf(':') + 1, -1);
     const version = headers[HEADER.horizon]?.toString('latin1');
     if (version !== undefined) {
-      const horizon = {version, commitMicros};
+      const horizon = {version, commitMicros: String(facts.commitMicros)};
       const segment = new Segment(schemaId, {horizon, ...(this.keep && {kept: [{message, partition}]})});
       segment.ends.set(partition, offset + 1n);
       this.#segments.push(segment);
       return;
     }
     const special = headers[HEADER.unchanged] || headers[HEADER.rejects];
-    const image = rowImage(value, isDeletion(technical));
+    const image = rowImage(value, facts.isDeleted);
     const segment = this.#segment(schemaId, value.length);
     if (special) {
-      segment.special.push(specialRow(message, technical, image));
+      segment.special.push(specialRow(message, technical.toString('latin1'), image));
       segment.bytes += value.length * 2;
       segment.specialBytes += value.length * 2;
     } else {
       segment.rows.bytes(image.subarray(0, -1));
       segment.rows.byte(COMMA);
-      segment.rows.ascii(technical);
+      segment.rows.bytes(technical);
       segment.rows.byte(NEWLINE);
       segment.bytes = segment.bytes + image.length + technical.length + 1;
     }
     if (segment.kept) {
       segment.kept.push({message, partition});
-      segment.keptBytes += (this.#weigh ? value.length : 0) + KEPT_BYTES;
+      segment.keptBytes += this.#weigh ? value.length + KEPT_BYTES : PLACE_BYTES;
     }
     segment.count += 1;
     segment.ends.set(partition, offset + 1n);
-    const commit = Number(commitMicros);
-    segment.oldestCommit = Math.min(segment.oldestCommit, commit);
-    segment.newestCommit = Math.max(segment.newestCommit, commit);
+    segment.oldestCommit = Math.min(segment.oldestCommit, facts.commitMicros);
+    segment.newestCommit = Math.max(segment.newestCommit, facts.commitMicros);
   }
 
   /** The segment to add to. Nothing is added behind a horizon, or to rows of another definition. */
@@ -167,16 +182,46 @@ export class SegmentQueue {
     ) {
       return last;
     }
-    const segment = new Segment(schemaId || (last?.schemaId ?? ''), this.keep ? {kept: []} : {});
+    const segment = new Segment(schemaId || (last?.schemaId ?? ''), {
+      ...(this.keep && {kept: []}),
+      expected: this.#expected,
+    });
     this.#segments.push(segment);
     return segment;
   }
+}
+
+const IS_DELETED = Buffer.from('"_is_deleted":');
+const COMMIT = Buffer.from(',"_commit_ts":');
+
+/** From the end of `…"_is_deleted":0,"_commit_ts":…}`; undefined where that is not there. */
+function readTechnical(technical: Buffer): {isDeleted: boolean; commitMicros: number} | undefined {
+  let commitMicros = 0;
+  let at = technical.length - 2;
+  for (let unit = 1; at >= 0; at--, unit *= 10) {
+    const digit = technical[at]! - 0x30;
+    if (digit < 0 || digit > 9) break;
+    commitMicros += digit * unit;
+  }
+  const commit = at + 1 - COMMIT.length;
+  const deleted = commit - 1 - IS_DELETED.length;
+  if (deleted < 0 || !stands(technical, COMMIT, commit) || !stands(technical, IS_DELETED, deleted))
+    return undefined;
+  return {isDeleted: technical[commit - 1] === 0x31, commitMicros};
+}
+
+/** Do these bytes stand at that place? */
+function stands(bytes: Buffer, wanted: Buffer, place: number): boolean {
+  for (let i = 0; i < wanted.length; i++) if (bytes[place + i] !== wanted[i]) return false;
+  return true;
 }
 
 const isDeletion = (technical: string): boolean => technical.includes('"_is_deleted":1');
 
 /** What a message's headers and objects hold in memory, roughly. */
 const KEPT_BYTES = 1_000;
+/** The same of one whose bytes somebody else holds. */
+const PLACE_BYTES = 100;
 
 function specialRow(message: InMessage, technical: string, image: Buffer): SpecialRow {
   const {key, value, headers} = message;

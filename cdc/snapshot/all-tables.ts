@@ -1,5 +1,6 @@
 import type {Context} from '../context.ts';
-import {Batch, writeHorizon} from '../kafka/envelope.ts';
+import {Batch} from '../kafka/batch.ts';
+import {writeHorizon} from '../kafka/envelope.ts';
 import type {Publisher} from '../kafka/transport.ts';
 import {Remembered} from '../remembered.ts';
 import {inTarget} from '../resume-tables.ts';
@@ -163,5 +164,6 @@ async function publishHorizons(
 ): Promise<void> {
   const batch = new Batch();
   for (const schema of schemas) writeHorizon(batch, schema, horizon);
-  await publisher.publish(batch.messages(table => publisher.partitions(table)));
+  const {durable} = await publisher.publish(batch);
+  await durable;
 }

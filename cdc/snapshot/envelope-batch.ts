@@ -1,4 +1,6 @@
-import {Batch, EnvelopeWriter, type TransactionContext} from '../kafka/envelope.ts';
+import {Batch} from '../kafka/batch.ts';
+import {EnvelopeWriter} from '../kafka/envelope.ts';
+import type {Transaction} from '../kafka/transaction.ts';
 import type {Publisher} from '../kafka/transport.ts';
 import type {RowBatch} from '../source/chunk-rows.ts';
 import type {Tuple} from '../source/pgoutput.ts';
@@ -11,12 +13,12 @@ export class EnvelopeBatch implements RowBatch {
   readonly #publisher: Publisher;
   readonly #writer: EnvelopeWriter;
   /** The snapshot's point, as if one transaction had written all rows there. */
-  readonly #point: TransactionContext;
+  readonly #point: Transaction;
 
   constructor(
     table: TableSchema,
     publisher: Publisher,
-    {origin, point}: {origin: {prefix: string; database: string}; point: TransactionContext},
+    {origin, point}: {origin: {prefix: string; database: string}; point: Transaction},
   ) {
     const encoder = new RowEncoder(
       table,
@@ -41,6 +43,7 @@ export class EnvelopeBatch implements RowBatch {
 
   /** Resolves when Kafka has acknowledged them. */
   async write(): Promise<void> {
-    await this.#publisher.publish(this.#batch.messages(table => this.#publisher.partitions(table)));
+    await (await this.#publisher.publish(this.#batch)).durable;
+    this.#batch.bytes.release();
   }
 }

@@ -1,5 +1,6 @@
 import type {Context} from '../context.ts';
 import {asPipelineError} from '../failures.ts';
+import {Transaction} from '../kafka/transaction.ts';
 import type {Publisher} from '../kafka/transport.ts';
 import {retrying} from '../retry.ts';
 import {insertCopyText} from '../sink/clickhouse.ts';
@@ -50,7 +51,7 @@ function intoTopics(
   {publisher, database, epoch, position}: ReadOptions,
 ): Pick<RowTarget, 'newBatch'> {
   const origin = {prefix: settings.FRESHET_TOPIC_PREFIX, database};
-  const point = {epoch, commitLsn: position, commitMicros: nowMicros(), xid: 0};
+  const point = new Transaction({epoch, commitLsn: position, commitMicros: nowMicros(), xid: 0});
   return {newBatch: table => new EnvelopeBatch(table, publisher, {origin, point})};
 }
 

@@ -43,8 +43,10 @@ export class RowEncoder {
 
   /** A column that takes no NULL, and has one in this row: since when it may, nobody has told. */
   unexpectedNull(row: Tuple): string | undefined {
-    const found = this.#full.find(i => row.kind[this.#slots[i]!] === VALUE.null);
-    return found === undefined ? undefined : this.table.columns[found]!.name;
+    for (const i of this.#full) {
+      if (row.kind[this.#slots[i]!] === VALUE.null) return this.table.columns[i]!.name;
+    }
+    return undefined;
   }
 
   /**

@@ -1,5 +1,39 @@
-/** From here on a buffer grows by a quarter: doubled, a full batch would hold as much again of nothing. */
-const LARGE = 4 << 20;
+const MIB = 1 << 20;
+/**
+ * Sizes of buffers that are used again, ascending: two of them have room for a full
+ * batch of capture and a full insert. What is smaller
+ * doubles, what is larger has just its size.
+ */
+const SIZES = [0.25, 0.5, 1, 2, 5, 9, 16].map(mebibytes => mebibytes * MIB);
+/** Free ones are kept up to so many bytes. */
+const MOST_FREE = 12 * MIB;
+
+/**
+ * Large buffers that nobody needs any more, the last one that was given back at the end. A new one is memory that the
+ * system has to clear first, and one that was left lies around until all garbage is collected: of full batches three
+ * times as much as is in use.
+ */
+const free: Buffer[] = [];
+let freeBytes = 0;
+
+function bufferOf(least: number): Buffer {
+  if (least <= SIZES[0]! / 2) return Buffer.allocUnsafe(least);
+  const size = SIZES.find(candidate => candidate >= least) ?? least;
+  const at = free.findLastIndex(buffer => buffer.length === size);
+  if (at < 0) return Buffer.allocUnsafeSlow(size);
+  freeBytes -= size;
+  return free.splice(at, 1)[0]!;
+}
+
+/** For those that were not used for longest there is no room any more. */
+function giveBack(buffer: Buffer): void {
+  if (!SIZES.includes(buffer.length)) return;
+  free.push(buffer);
+  freeBytes += buffer.length;
+  while (freeBytes > MOST_FREE) freeBytes -= free.shift()!.length;
+}
+
+const NONE = Buffer.alloc(0);
 
 /**
  * One growing buffer that JSON is written into. Values go from PostgreSQL's text to JSON as bytes: no string and
@@ -10,17 +44,29 @@ export class Bytes {
   length = 0;
 
   constructor(capacity = 1 << 16) {
-    this.buffer = Buffer.allocUnsafe(capacity);
+    this.buffer = bufferOf(capacity);
   }
 
-  /** Makes room for `more` bytes behind `length`. */
+  /**
+   * To be called when nobody will read what was written, nor any view of it: the memory is another's from now on. Never
+   * where that is not certain, as when a request failed that may still be on its way.
+   */
+  release(): void {
+    giveBack(this.buffer);
+    this.buffer = NONE;
+    this.length = 0;
+  }
+
+  /** Makes room for `more` bytes behind `length`. Views from before do not hold from then on. */
   ensure(more: number): void {
     const need = this.length + more;
-    if (need <= this.buffer.length) return;
-    const factor = this.buffer.length < LARGE ? 2 : 1.25;
-    const grown = Buffer.allocUnsafe(Math.max(need, Math.ceil(this.buffer.length * factor)));
-    this.buffer.copy(grown, 0, 0, this.length);
-    this.buffer = grown;
+    const {buffer} = this;
+    if (need <= buffer.length) return;
+    // Of the sizes the next one is enough: doubled, a full batch would hold as much again of nothing.
+    const wanted = buffer.length < SIZES[1]! ? buffer.length * 2 : buffer.length * 1.25;
+    this.buffer = bufferOf(Math.max(need, Math.ceil(wanted)));
+    buffer.copy(this.buffer, 0, 0, this.length);
+    giveBack(buffer);
   }
 
   byte(value: number): void {
@@ -46,6 +92,7 @@ export class Bytes {
     this.length += this.buffer.write(text, this.length, 'latin1');
   }
 
+  /** Holds until more is written, or it is released. */
   view(start = 0, end = this.length): Buffer {
     return this.buffer.subarray(start, end);
   }

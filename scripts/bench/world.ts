@@ -1,4 +1,5 @@
 import {type ChildProcess, spawn} from 'node:child_process';
+import {tmpdir} from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import {dropTopics} from '../../cdc/history/place.ts';
@@ -11,8 +12,12 @@ import {peakMebibytes} from './process-usage.ts';
 
 const MAIN = path.join(import.meta.dirname, '../../cdc/main.ts');
 
-/** What Dockerfile sets for the C library's allocator. */
-const AS_IN_DOCKER = {MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '262144'};
+/** As the Dockerfile has it. */
+const AS_IN_DOCKER = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '262144',
+  NODE_COMPILE_CACHE: path.join(tmpdir(), 'freshet-compiled'),
+};
 
 export interface Run {
   readonly child: ChildProcess;
