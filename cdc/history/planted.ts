@@ -16,8 +16,8 @@ export const PLANTED: Readonly<Record<string, readonly Planted[]>> = {
   'version-by-arrival': [
     {
       file: 'cdc/kafka/change-decoder.ts',
-      find: 'this.#transaction = {...message, epoch: this.#epoch};',
-      replace: 'this.#transaction = {...message, epoch: this.#epoch, commitLsn: BigInt(Date.now()) as Lsn};',
+      find: 'new Transaction({...message, epoch: this.#epoch});',
+      replace: 'new Transaction({...message, epoch: this.#epoch, commitLsn: BigInt(Date.now()) as Lsn});',
     },
   ],
   'toast-as-null': [

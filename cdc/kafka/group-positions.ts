@@ -8,6 +8,13 @@ export interface Gap {
   readonly text: string;
 }
 
+/** Where a partition is read from. */
+export interface Begin {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+}
+
 type Assignment = Readonly<Record<string, readonly number[]>>;
 
 const placeOf = (topic: string, partition: number): string => `${topic}/${partition}`;
@@ -43,14 +50,16 @@ export class GroupPositions {
   }
 
   /**
-   * These partitions are ours now, and no others. Gives the gaps by topic: what is not in the log any more kafkajs would
+   * These partitions are ours now, and no others. Gives where they
+   * begin, and the gaps by topic: what is not in the log any more kafkajs would
    * pass over without a word (and says so by a negative offset, where it was faster).
    */
-  async takeOver(assignment: Assignment): Promise<Map<string, Gap[]>> {
+  async takeOver(assignment: Assignment): Promise<{begins: Begin[]; gaps: ReadonlyMap<string, Gap[]>}> {
     for (const own of [this.#expected, this.#base, this.#toCommit]) own.clear();
     const known = await this.committed(Object.keys(assignment));
     const committed = new Map(known.map(([topic, partition, next]) => [placeOf(topic, partition), next]));
     const gaps = new Map<string, Gap[]>();
+    const begins: Begin[] = [];
     for (const [topic, partitions] of Object.entries(assignment)) {
       const kept = await this.#admin.fetchTopicOffsets(topic);
       for (const one of kept.filter(({partition}) => partitions.includes(partition))) {
@@ -66,13 +75,14 @@ export class GroupPositions {
         }
         if (next === undefined && high > low) this.#log.info({place}, `${place} is read from its beginning`);
         const begin = next ?? low;
+        begins.push({topic, partition, offset: begin});
         this.#expected.set(place, begin);
         this.#base.set(place, begin);
         // A group that stands somewhere can be told from one that was lost, and capture sees that the partition is taken.
         if (next === undefined) this.reached(topic, partition, begin);
       }
     }
-    return gaps;
+    return {begins, gaps};
   }
 
   /** Messages from `first` on came, and `next` is behind them. Gives the gap where others were due. */

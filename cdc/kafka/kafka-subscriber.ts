@@ -1,12 +1,15 @@
 import {setTimeout as sleep} from 'node:timers/promises';
-import type {Admin, Consumer, EachBatchPayload, Kafka, KafkaMessage} from 'kafkajs';
+import type {Admin, Consumer, EachBatchPayload, Kafka} from 'kafkajs';
 import {PipelineError} from '../failures.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
+import type {Place} from './brokers.ts';
 import {asKafkaError} from './client.ts';
-import {type Gap, GroupPositions} from './group-positions.ts';
-import type {Ends, InMessage} from './message.ts';
+import type {Fetcher, FetcherOptions} from './fetcher.ts';
+import {type Begin, type Gap, GroupPositions} from './group-positions.ts';
+import type {Ends} from './message.ts';
+import type {FetchedRecords} from './read-records.ts';
 import {endsOf, topicName, watermarkTopic} from './topics.ts';
 import type {Receiver, Rewind, Subscriber} from './transport.ts';
 import {WatermarkMessage} from './watermark-message.ts';
@@ -17,10 +20,9 @@ const COMMIT_EVERY_MS = 500;
  * group has refused for so many sessions joins anew.
  */
 const REFUSED_SESSIONS = 2;
-/** The consumer also beats while it waits for room, so no insert is too long for the session. */
 const BEATS_A_SESSION = 5;
 
-/** Decoded messages take several times as much memory. */
+/** What a fetch brings is in no budget: two of them for each broker. One message above is still delivered whole. */
 const LARGEST_FETCH = 4 << 20;
 /** So soon it is noticed that a topic has more partitions. */
 const METADATA_MS = 10_000;
@@ -28,7 +30,11 @@ const METADATA_MS = 10_000;
 /** Asks capture to read a table again; resolves when that will be done, whatever fails from then on. */
 export type ReadAgain = (table: string, reason: string) => Promise<void>;
 
-/** A sink's membership in the consumer group. Offsets are committed when the rows are visible, and never reset. */
+/**
+ * A sink's membership in the consumer group. Offsets are committed when the rows are visible, and never reset. kafkajs
+ * keeps the membership and reads the watermarks; the tables' topics, of which it makes a dozen objects for a message,
+ * are read by a fetcher of our own.
+ */
 export class KafkaSubscriber implements Subscriber {
   readonly #kafka: Kafka;
   readonly #settings: Settings;
@@ -40,12 +46,15 @@ export class KafkaSubscriber implements Subscriber {
   readonly #positions: GroupPositions;
   readonly #readAgain: ReadAgain;
   /** Resolves when it is known where the partitions of the last assignment begin. */
-  #assigned: Promise<void> = Promise.resolve();
+  #assigned: Promise<unknown> = Promise.resolve();
   /** Watermarks before the next one are lost, or were told to another member: what they said of the ends is not known. */
   #unseen = true;
   /** When the group last took offsets (performance.now). */
   #committedAt = performance.now();
   #consumer: Consumer | undefined;
+  #fetcher: Fetcher | undefined;
+  /** Ends the reading of partitions that may not be ours any more. */
+  #fetching = new AbortController();
 
   constructor(
     kafka: Kafka,
@@ -78,9 +87,6 @@ export class KafkaSubscriber implements Subscriber {
       rebalanceTimeout: FRESHET_KAFKA_SESSION_MS * 2,
       heartbeatInterval: FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION,
       maxWaitTimeInMs: 100,
-      // What lies with kafkajs is in no budget: a fetch from each broker. One message above is still delivered whole.
-      maxBytesPerPartition: fetchBytes / 4,
-      maxBytes: fetchBytes,
       allowAutoTopicCreation: false,
       metadataMaxAge: METADATA_MS,
       // A crash is for the supervisor: it starts the stage again, with its own backoff.
@@ -89,9 +95,24 @@ export class KafkaSubscriber implements Subscriber {
     this.#consumer = consumer;
     const crashed = Promise.withResolvers<never>();
     consumer.on(consumer.events.CRASH, ({payload}) => crashed.reject(asKafkaError(payload.error)));
+    const fetcher = await this.#newFetcher({
+      settings: this.#settings,
+      limits: {most: fetchBytes, ofPartition: fetchBytes / 4},
+      take: (place, records) => this.#take(receiver, place, records),
+    });
+    this.#fetcher = fetcher;
+    const pause = (): void => consumer.pause([...this.#tableOf.keys()].map(topic => ({topic})));
+    consumer.on(consumer.events.REBALANCING, () => this.#fetching.abort());
     consumer.on(consumer.events.GROUP_JOIN, ({payload}) => {
-      this.#assigned = this.#takeOver(payload.memberAssignment);
-      this.#assigned.catch(error => crashed.reject(error));
+      this.#fetching.abort();
+      const own = new AbortController();
+      this.#fetching = own;
+      pause();
+      const assigned = this.#takeOver(payload.memberAssignment);
+      this.#assigned = assigned;
+      assigned
+        .then(begins => fetcher.run(begins, AbortSignal.any([signal, own.signal])))
+        .catch(error => crashed.reject(error));
     });
     const stopped = new Promise<void>(resolve => {
       if (signal.aborted) resolve();
@@ -105,12 +126,11 @@ export class KafkaSubscriber implements Subscriber {
       await consumer.run({
         autoCommit: false,
         eachBatchAutoResolve: false,
-        partitionsConsumedConcurrently: 3,
         eachBatch: async payload => {
           if (signal.aborted) return;
           try {
             if (payload.batch.topic === watermarks) await this.#watermarks(payload, receiver);
-            else await this.#batch(payload, receiver);
+            else pause();
           } catch (error) {
             crashed.reject(error);
             throw error;
@@ -123,43 +143,27 @@ export class KafkaSubscriber implements Subscriber {
     }
   }
 
-  async #batch(payload: EachBatchPayload, receiver: Receiver): Promise<void> {
-    const {batch, heartbeat, resolveOffset} = payload;
-    const refused = Promise.withResolvers<never>();
-    const beat = setInterval(
-      () => void heartbeat().catch(refused.reject),
-      this.#settings.FRESHET_KAFKA_SESSION_MS / BEATS_A_SESSION,
-    );
-    const taking = this.#take(payload, receiver);
-    taking.catch(() => {}); // where the group refuses it first
-    let taken: boolean;
-    try {
-      taken = await Promise.race([taking, refused.promise]);
-    } finally {
-      clearInterval(beat);
-    }
-    await heartbeat();
-    // Behind a seek it would go on where this batch ended.
-    if (taken && !payload.isStale()) resolveOffset(batch.lastOffset());
+  /** Its library takes time and memory that the direct transport would have for nothing. */
+  async #newFetcher(options: FetcherOptions): Promise<Fetcher> {
+    const {Fetcher} = await import('./fetcher.ts');
+    return new Fetcher(options);
   }
 
-  /** False where the batch is not for us any more. */
-  async #take({batch, isStale, isRunning}: EachBatchPayload, receiver: Receiver): Promise<boolean> {
-    await this.#assigned;
-    const table = this.#tableOf.get(batch.topic);
-    if (!table || !isRunning() || isStale() || batch.messages.length === 0) return false;
-    const {topic, partition, messages} = batch;
-    const [first, last] = [BigInt(messages[0]!.offset), BigInt(messages.at(-1)!.offset)];
-    const gap = this.#positions.took(topic, partition, first, last + 1n);
+  async #take(receiver: Receiver, {topic, partition}: Place, records: FetchedRecords): Promise<void> {
+    const table = this.#tableOf.get(topic);
+    if (!table) return;
+    const {first, next} = records;
+    const gap = this.#positions.took(topic, partition, first, next);
     if (gap) throw await this.#lost(topic, [gap]);
-    await receiver.accept({table, partition, first, messages: inMessages(messages)});
-    return true;
+    await receiver.accept({table, partition, first, messages: records.messages()});
   }
 
-  async #takeOver(assignment: Readonly<Record<string, readonly number[]>>): Promise<void> {
+  /** Gives where the tables' partitions begin. */
+  async #takeOver(assignment: Readonly<Record<string, readonly number[]>>): Promise<Begin[]> {
     this.#unseen = true;
-    for (const [topic, gaps] of await this.#positions.takeOver(assignment))
-      if (topic !== this.#watermarkTopic) throw await this.#lost(topic, gaps);
+    const {begins, gaps} = await this.#positions.takeOver(assignment);
+    for (const [topic, own] of gaps) if (topic !== this.#watermarkTopic) throw await this.#lost(topic, own);
+    return begins.filter(({topic}) => topic !== this.#watermarkTopic);
   }
 
   /**
@@ -252,39 +256,25 @@ export class KafkaSubscriber implements Subscriber {
   readonly rewind: Rewind = {
     park: table => {
       const topic = this.#topicOf.get(table);
-      if (topic) this.#consumer?.pause([{topic}]);
+      if (topic) this.#fetcher?.pause(topic);
     },
     again: (table, from) => {
       const topic = this.#topicOf.get(table);
       if (!topic) return;
       for (const [partition, offset] of from) {
         this.#positions.sentElsewhere(topic, partition);
-        this.#consumer?.seek({topic, partition, offset: offset.toString()});
+        this.#fetcher?.seek({topic, partition}, offset);
       }
-      this.#consumer?.resume([{topic}]);
+      this.#fetcher?.resume(topic);
     },
   };
 
   /** To be called when what was accepted is visible: commits, and leaves the group. */
   async close(): Promise<void> {
+    this.#fetching.abort();
     await this.#commit();
+    await this.#fetcher?.close();
     await this.#consumer?.disconnect().catch(() => {});
     await this.#admin.disconnect().catch(() => {});
   }
-}
-
-/** One at a time, so that few of them live at once. */
-function* inMessages(messages: readonly KafkaMessage[]): Generator<InMessage> {
-  for (const message of messages) yield inMessage(message);
-}
-
-/** kafkajs gives a header that occurs twice as a list; the last one counts. */
-function inMessage({offset, key, value, headers}: KafkaMessage): InMessage {
-  const plain: Record<string, Buffer | undefined> = {};
-  for (const name in headers) {
-    const held = headers[name];
-    const last = Array.isArray(held) ? held.at(-1) : held;
-    plain[name] = typeof last === 'string' ? Buffer.from(last) : last;
-  }
-  return {offset: BigInt(offset), key, value, headers: plain};
 }

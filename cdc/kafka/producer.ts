@@ -50,7 +50,7 @@ class MessageList implements Records {
 export const PRODUCERS: Readonly<
   Record<Settings['FRESHET_KAFKA_PRODUCER'], (settings: Settings, kafka: Kafka) => Promise<Producer>>
 > = {
-  // Loaded here: its library takes time and memory that a sink, or the direct transport, would have for nothing.
+  // Loaded here: its library takes time and memory that the direct transport would have for nothing.
   lean: async settings => (await import('./lean-producer.ts')).LeanProducer.connect(settings),
   kafkajs: async (_settings, kafka) => {
     const producer = kafka.producer({

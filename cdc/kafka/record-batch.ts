@@ -10,7 +10,7 @@ export interface Writer {
 }
 
 /** Places in a batch's head (https://kafka.apache.org/documentation/#recordbatch), which is as long as `records` says. */
-const AT = {
+export const AT = {
   length: 8,
   leaderEpoch: 12,
   magic: 16,
@@ -25,7 +25,7 @@ const AT = {
   count: 57,
   records: 61,
 } as const;
-const MAGIC = 2;
+export const MAGIC = 2;
 const VARINT_BYTES = 5;
 /** Length, attributes, the two deltas, the lengths of key and value, and how many headers there are. */
 const RECORD_BYTES = 1 + 6 * VARINT_BYTES;

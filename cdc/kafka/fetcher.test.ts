@@ -1,0 +1,201 @@
+import {randomBytes} from 'node:crypto';
+import test, {type ExecutionContext} from 'ava';
+import kafkajs, {type Kafka} from 'kafkajs';
+import {skip} from '../../scripts/stack/skip.ts';
+import {loadSettings, type Settings} from '../settings/settings.ts';
+import {quietLog} from '../test-support/quiet-log.ts';
+import {server} from '../test-support/start-pipeline.ts';
+import {kafkaClient} from './client.ts';
+import {Fetcher} from './fetcher.ts';
+import {HEADER, type InMessage} from './message.ts';
+import {FetchedRecords} from './read-records.ts';
+import {RecordBatch} from './record-batch.ts';
+
+const PARTITIONS = 2;
+const LIMITS = {most: 1 << 20, ofPartition: 1 << 18};
+
+interface Ground {
+  readonly kafka: Kafka;
+  readonly settings: Settings;
+  readonly topic: string;
+}
+
+async function ground(t: ExecutionContext): Promise<Ground | undefined> {
+  const brokers = server('TEST_KAFKA_BROKERS');
+  if (!brokers) return void skip(t, 'there is no Kafka');
+  const topic = `f${randomBytes(5).toString('hex')}`;
+  const settings = loadSettings({
+    FRESHET_PG_URL: 'postgres://localhost/none',
+    FRESHET_KAFKA_BROKERS: brokers,
+    FRESHET_TOPIC_PREFIX: topic,
+  });
+  const kafka = kafkaClient(settings, quietLog());
+  const admin = kafka.admin();
+  await admin.connect();
+  // kafkajs would ask a broker that may not know of it yet.
+  await admin.createTopics({topics: [{topic, numPartitions: PARTITIONS}], waitForLeaders: false});
+  t.teardown(async () => {
+    await admin.deleteTopics({topics: [topic]});
+    await admin.disconnect();
+  });
+  return {kafka, settings, topic};
+}
+
+/** As texts; of a header that occurs twice the last one. */
+const plain = ({key, value, headers}: Pick<InMessage, 'key' | 'value' | 'headers'>): unknown => ({
+  key: key?.toString() ?? null,
+  value: value?.toString('base64') ?? null,
+  headers: Object.fromEntries(
+    Object.entries(headers).map(([name, held]) => [name, String(Array.isArray(held) ? held.at(-1) : held)]),
+  ),
+});
+
+test('whoever wrote them, messages are read as kafkajs reads them', async t => {
+  const on = await ground(t);
+  if (!on) return;
+  const {kafka, settings, topic} = on;
+  const send = async (more: object, count: number): Promise<void> => {
+    const producer = kafka.producer({allowAutoTopicCreation: false});
+    await producer.connect();
+    const messages = Array.from({length: count}, (_, i) => ({
+      partition: i % PARTITIONS,
+      key: i % 5 === 0 ? null : Buffer.from(`{"id":${i}}`),
+      value: i % 7 === 0 ? null : Buffer.alloc((i * 97) % 4_000, `${i} `),
+      headers: {
+        [HEADER.row]: `row ${i}`,
+        [HEADER.key]: `key ${i}`,
+        ...(i % 3 === 0 && {größe: '🜁', twice: ['one', `two ${i}`], none: ''}),
+      },
+    }));
+    await producer.send({topic, messages, ...more});
+    await producer.disconnect();
+  };
+  await send({}, 400);
+  await send({compression: kafkajs.CompressionTypes.GZIP}, 300);
+  // Its end is a record of Kafka's own, which takes an offset and is no message.
+  const transactional = kafka.producer({transactionalId: topic, maxInFlightRequests: 1, idempotent: true});
+  await transactional.connect();
+  const transaction = await transactional.transaction();
+  await transaction.send({topic, messages: [{partition: 0, key: 'of a transaction', value: 'value'}]});
+  await transaction.commit();
+  await transactional.disconnect();
+  await send({}, 100);
+  const total = 801;
+
+  const wanted: unknown[][] = [[], []];
+  const read = Promise.withResolvers<void>();
+  const consumer = kafka.consumer({groupId: topic});
+  await consumer.connect();
+  await consumer.subscribe({topics: [topic], fromBeginning: true});
+  await consumer.run({
+    eachMessage: async ({partition, message: {offset, key, value, headers}}) => {
+      const one = {key, value, headers: (headers ?? {}) as InMessage['headers']};
+      wanted[partition]!.push([offset, plain(one)]);
+      if (wanted.flat().length === total) read.resolve();
+    },
+  });
+  await read.promise;
+  await consumer.disconnect();
+
+  const got: unknown[][] = [[], []];
+  const over = new AbortController();
+  const fetcher = new Fetcher({
+    settings,
+    limits: LIMITS,
+    take: async ({partition}, records) => {
+      for (const message of records.messages())
+        got[partition]!.push([message.offset.toString(), plain(message)]);
+      if (got.flat().length >= total) over.abort();
+    },
+  });
+  t.teardown(() => fetcher.close());
+  await fetcher.run(
+    [0, 1].map(partition => ({topic, partition, offset: 0n})),
+    over.signal,
+  );
+  t.deepEqual(got, wanted);
+});
+
+test('a partition is read on from where it is sent to, and not while its topic is set aside', async t => {
+  const on = await ground(t);
+  if (!on) return;
+  const {kafka, settings, topic} = on;
+  const producer = kafka.producer({allowAutoTopicCreation: false});
+  await producer.connect();
+  t.teardown(() => producer.disconnect());
+  const write = (from: number, to: number): Promise<unknown> =>
+    producer.send({
+      topic,
+      messages: Array.from({length: to - from}, (_, i) => ({partition: 0, value: `${from + i}`})),
+    });
+  await write(0, 10);
+  const got: number[] = [];
+  let waiting: {count: number; done: () => void} | undefined;
+  const until = (count: number): Promise<void> =>
+    new Promise(done => {
+      waiting = {count, done};
+      if (got.length >= count) done();
+    });
+  const over = new AbortController();
+  const fetcher = new Fetcher({
+    settings,
+    limits: LIMITS,
+    take: async (_, records) => {
+      for (const {value} of records.messages()) got.push(Number(value));
+      if (waiting && got.length >= waiting.count) waiting.done();
+    },
+  });
+  t.teardown(() => fetcher.close());
+  const running = fetcher.run([{topic, partition: 0, offset: 4n}], over.signal);
+  await until(6);
+  fetcher.pause(topic);
+  await write(10, 20);
+  fetcher.seek({topic, partition: 0}, 7n);
+  fetcher.resume(topic);
+  await until(6 + 13);
+  await write(20, 21);
+  await until(6 + 13 + 1);
+  over.abort();
+  await running;
+  t.deepEqual(got, [4, 5, 6, 7, 8, 9, ...Array.from({length: 14}, (_, i) => 7 + i)]);
+});
+
+test('a partition that does not exist any more, or an offset that is not there, ends the reading', async t => {
+  const on = await ground(t);
+  if (!on) return;
+  const {settings, topic} = on;
+  const never = new AbortController().signal;
+  const fetcher = new Fetcher({settings, limits: LIMITS, take: async () => {}});
+  t.teardown(() => fetcher.close());
+  await t.throwsAsync(fetcher.run([{topic, partition: 0, offset: 5n}], never), {
+    message: /offset/,
+  });
+});
+
+test('of bytes that are cut off whole batches are read, and damaged ones are refused', t => {
+  const batch = (count: number): Buffer => {
+    const records = new RecordBatch();
+    for (let i = 0; i < count; i++) records.add({key: null, value: Buffer.from(`value ${i}`), headers: {}});
+    return Buffer.from(records.seal({producerId: 1n, producerEpoch: 0, sequence: 0}, 0));
+  };
+  const [first, second] = [batch(3), batch(2)];
+  second.writeBigInt64BE(3n, 0);
+  const both = Buffer.concat([first, second]);
+  const offsets = (records: FetchedRecords): bigint[] => [...records.messages()].map(({offset}) => offset);
+  const whole = new FetchedRecords(both, 1n);
+  t.deepEqual([whole.first, whole.next, offsets(whole)], [1n, 5n, [1n, 2n, 3n, 4n]]);
+  for (const cut of [1, 20, second.length - 1]) {
+    const part = new FetchedRecords(both.subarray(0, both.length - cut), 0n);
+    t.deepEqual([part.first, part.next, offsets(part)], [0n, 3n, [0n, 1n, 2n]]);
+  }
+  const gap = new FetchedRecords(second, 0n);
+  t.deepEqual([gap.first, gap.next], [3n, 5n]);
+  const none = new FetchedRecords(Buffer.alloc(0), 9n);
+  t.deepEqual([none.first, none.next, offsets(none)], [9n, 9n, []]);
+  for (let at = 21; at < first.length; at += 3) {
+    const damaged = Buffer.from(first);
+    damaged[at]! ^= 0x10;
+    const error = t.throws(() => offsets(new FetchedRecords(damaged, 0n)));
+    t.like(error, {code: 'kafka.unavailable'});
+  }
+});

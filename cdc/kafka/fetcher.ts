@@ -1,0 +1,204 @@
+import {type Broker, createAPI, type Reader, Writer} from '@platformatic/kafka';
+import type {Settings} from '../settings/settings.ts';
+import {Brokers, type Place, placeOf, Refusal} from './brokers.ts';
+import {FetchedRecords} from './read-records.ts';
+
+/** A broker with nothing new answers after so long. */
+const WAIT_MS = 250;
+/** Where a partition is read, and how far. */
+interface Position extends Place {
+  offset: bigint;
+  /** Rises when it is sent elsewhere: what was fetched before is not for it any more. */
+  turn: number;
+}
+
+interface Answer extends Place {
+  readonly errorCode: number;
+  readonly records: Buffer;
+}
+
+interface Limits {
+  readonly most: number;
+  readonly ofPartition: number;
+}
+
+/**
+ * Version 4, which brokers from 0.11 on take (https://kafka.apache.org/protocol#The_Messages_Fetch). The records come
+ * as bytes.
+ */
+const fetch = createAPI<[positions: readonly Position[], limits: Limits], Answer[]>(
+  1,
+  4,
+  (positions: readonly Position[], {most, ofPartition}: Limits) =>
+    Writer.create()
+      .appendInt32(-1) // a consumer
+      .appendInt32(WAIT_MS)
+      .appendInt32(1) // bytes are enough
+      .appendInt32(most)
+      .appendInt8(0) // what is not committed is read too, as topics without transactions are
+      .appendArray(
+        [...Map.groupBy(positions, ({topic}) => topic)],
+        (writer, [topic, own]) => {
+          writer.appendString(topic, false).appendArray(
+            own,
+            (inner, {partition, offset}) => {
+              inner.appendInt32(partition).appendInt64(offset).appendInt32(ofPartition);
+            },
+            false,
+            false,
+          );
+        },
+        false,
+        false,
+      ),
+  (_correlationId, _apiKey, _apiVersion, reader: Reader) => {
+    reader.skip(4); // throttled for so long
+    return reader
+      .readArray(
+        () => {
+          const topic = reader.readString(false);
+          return reader.readArray(
+            () => {
+              const [partition, errorCode] = [reader.readInt32(), reader.readInt16()];
+              reader.skip(16); // high watermark, last stable offset
+              reader.readNullableArray(() => reader.skip(16), false, false); // aborted transactions
+              return {topic, partition, errorCode, records: reader.readBytes(false)};
+            },
+            false,
+            false,
+          );
+        },
+        false,
+        false,
+      )
+      .flat();
+  },
+  false,
+  false,
+);
+
+export interface FetcherOptions {
+  readonly settings: Settings;
+  readonly limits: Limits;
+  /** Takes what came of one partition, one after the other; what throws ends the fetcher. */
+  readonly take: (place: Place, records: FetchedRecords) => Promise<void>;
+}
+
+/** Reads partitions from given offsets on, from whichever brokers lead them. */
+export class Fetcher {
+  readonly #options: FetcherOptions;
+  readonly #brokers: Brokers;
+  readonly #positions = new Map<string, Position>();
+  readonly #paused = new Set<string>();
+  #wake: () => void = () => {};
+
+  constructor(options: FetcherOptions) {
+    this.#options = options;
+    this.#brokers = new Brokers(options.settings);
+  }
+
+  /** Nothing more of the topic is fetched. */
+  pause(topic: string): void {
+    this.#paused.add(topic);
+  }
+
+  /** The topic is read on, where it was or from the offset that `seek` gave. */
+  resume(topic: string): void {
+    this.#paused.delete(topic);
+    this.#wake();
+  }
+
+  seek(place: Place, offset: bigint): void {
+    const position = this.#positions.get(placeOf(place));
+    if (!position) return;
+    position.offset = offset;
+    position.turn += 1;
+  }
+
+  /** Reads until the signal aborts. Rejects with what `take` throws, or where brokers are away for long. */
+  async run(from: Iterable<Place & {readonly offset: bigint}>, signal: AbortSignal): Promise<void> {
+    this.#positions.clear();
+    for (const {topic, partition, offset} of from)
+      this.#positions.set(placeOf({topic, partition}), {topic, partition, offset, turn: 0});
+    let attempt = 0;
+    while (!signal.aborted && this.#positions.size > 0) {
+      try {
+        await this.#followAll(signal, () => {
+          attempt = 0;
+        });
+      } catch (thrown) {
+        if (!signal.aborted) await this.#brokers.recover(thrown, attempt++, signal);
+      }
+    }
+  }
+
+  /** Ends with the first failure: it is asked again who leads what. */
+  async #followAll(signal: AbortSignal, onAnswer: () => void): Promise<void> {
+    const ended = new AbortController();
+    const ends = AbortSignal.any([signal, ended.signal]);
+    const groups = await this.#brokers.byLeader(this.#positions.values());
+    const followers = Array.from(groups, ([leader, own]) =>
+      this.#follow(leader, own, ends, onAnswer).finally(() => ended.abort()),
+    );
+    for (const result of await Promise.allSettled(followers))
+      if (result.status === 'rejected') throw result.reason;
+  }
+
+  async #follow(leader: Broker, own: Position[], signal: AbortSignal, onAnswer: () => void): Promise<void> {
+    let positions = own;
+    let asked = this.#ask(leader, positions, signal);
+    while (!signal.aborted) {
+      const {answers, turns} = await asked;
+      onAnswer();
+      const come = new Map<Position, FetchedRecords>();
+      for (const {topic, partition, errorCode, records} of answers) {
+        const position = this.#positions.get(placeOf({topic, partition}));
+        if (!position || this.#isElsewhere(position, turns)) continue;
+        if (errorCode !== 0) throw Refusal.byCode(errorCode, topic);
+        const fetched = new FetchedRecords(records, position.offset);
+        position.offset = fetched.next;
+        if (fetched.next > fetched.first) come.set(position, fetched);
+      }
+      // A broker fills its answer in the order of the request: who had something is asked for last.
+      positions = [...positions.filter(one => !come.has(one)), ...come.keys()];
+      asked = this.#ask(leader, positions, signal);
+      asked.catch(() => {}); // awaited behind what has come
+      for (const [position, fetched] of come) {
+        if (signal.aborted) return;
+        if (!this.#isElsewhere(position, turns)) await this.#options.take(position, fetched);
+      }
+    }
+  }
+
+  #isElsewhere(position: Position, turns: ReadonlyMap<Position, number>): boolean {
+    return turns.get(position) !== position.turn || this.#paused.has(position.topic);
+  }
+
+  async #ask(
+    leader: Broker,
+    positions: readonly Position[],
+    signal: AbortSignal,
+  ): Promise<{answers: readonly Answer[]; turns: ReadonlyMap<Position, number>}> {
+    const wanted = positions.filter(({topic}) => !this.#paused.has(topic));
+    const turns = new Map(wanted.map(position => [position, position.turn]));
+    if (wanted.length > 0)
+      return {
+        answers: await fetch.async(await this.#brokers.to(leader), wanted, this.#options.limits),
+        turns,
+      };
+    if (!signal.aborted) await this.#woken();
+    return {answers: [], turns};
+  }
+
+  async #woken(): Promise<void> {
+    const {promise, resolve} = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    const timer = setTimeout(resolve, WAIT_MS);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  async close(): Promise<void> {
+    await this.#brokers.close();
+  }
+}
