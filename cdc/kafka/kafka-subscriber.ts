@@ -23,7 +23,7 @@ const REFUSED_SESSIONS = 2;
 const BEATS_A_SESSION = 5;
 
 /** What a fetch brings is in no budget: two of them for each broker. One message above is still delivered whole. */
-const LARGEST_FETCH = 4 << 20;
+const LARGEST_FETCH = 2 << 20;
 /** So soon it is noticed that a topic has more partitions. */
 const METADATA_MS = 10_000;
 

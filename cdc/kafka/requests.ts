@@ -6,8 +6,8 @@ import type {Records} from './producer.ts';
 
 /** Brokers hang up on a request of more than 100 MiB (`socket.request.max.bytes`), whatever the topic takes. */
 const LARGEST_MESSAGE = 96 << 20;
-/** A request has more than one message up to here: kafkajs holds it several times over while it is written. */
-export const FULL_REQUEST = 4 << 20;
+/** A request has more than one message up to here; larger ones take more memory, and are no faster. */
+export const FULL_REQUEST = 2 << 20;
 /** Lengths, offsets and the batch's own head, at the most. */
 const AROUND = 128;
 

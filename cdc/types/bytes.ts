@@ -4,7 +4,7 @@ const MIB = 1 << 20;
  * batch of capture and a full insert. What is smaller
  * doubles, what is larger has just its size.
  */
-const SIZES = [0.25, 0.5, 1, 2, 5, 9, 16].map(mebibytes => mebibytes * MIB);
+const SIZES = [0.25, 0.5, 1, 2.5, 5, 9, 16].map(mebibytes => mebibytes * MIB);
 /** Free ones are kept up to so many bytes. */
 const MOST_FREE = 12 * MIB;
 
