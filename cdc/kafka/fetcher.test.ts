@@ -14,6 +14,9 @@ import {RecordBatch} from './record-batch.ts';
 const PARTITIONS = 2;
 const LIMITS = {most: 1 << 20, ofPartition: 1 << 18};
 
+/** Otherwise kafkajs sends again what one of two partitions has already, where the other did not know of its topic yet. */
+const ONCE = {idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false};
+
 interface Ground {
   readonly kafka: Kafka;
   readonly settings: Settings;
@@ -55,7 +58,7 @@ test('whoever wrote them, messages are read as kafkajs reads them', async t => {
   if (!on) return;
   const {kafka, settings, topic} = on;
   const send = async (more: object, count: number): Promise<void> => {
-    const producer = kafka.producer({allowAutoTopicCreation: false});
+    const producer = kafka.producer(ONCE);
     await producer.connect();
     const messages = Array.from({length: count}, (_, i) => ({
       partition: i % PARTITIONS,
@@ -120,7 +123,7 @@ test('a partition is read on from where it is sent to, and not while its topic i
   const on = await ground(t);
   if (!on) return;
   const {kafka, settings, topic} = on;
-  const producer = kafka.producer({allowAutoTopicCreation: false});
+  const producer = kafka.producer(ONCE);
   await producer.connect();
   t.teardown(() => producer.disconnect());
   const write = (from: number, to: number): Promise<unknown> =>
@@ -158,6 +161,39 @@ test('a partition is read on from where it is sent to, and not while its topic i
   over.abort();
   await running;
   t.deepEqual(got, [4, 5, 6, 7, 8, 9, ...Array.from({length: 14}, (_, i) => 7 + i)]);
+});
+
+test('what was fetched of a topic that is set aside meanwhile comes again', async t => {
+  const on = await ground(t);
+  if (!on) return;
+  const {kafka, settings, topic} = on;
+  const producer = kafka.producer(ONCE);
+  await producer.connect();
+  t.teardown(() => producer.disconnect());
+  const values = Array.from({length: 20}, (_, i) => `${i}`);
+  await producer.send({topic, messages: values.map((value, i) => ({partition: i % PARTITIONS, value}))});
+  const got: string[] = [];
+  const over = new AbortController();
+  const fetcher = new Fetcher({
+    settings,
+    limits: LIMITS,
+    take: async (_, records) => {
+      for (const {value} of records.messages()) got.push(String(value));
+      if (got.length >= values.length) over.abort();
+      // The other partition lies in the same answer.
+      fetcher.pause(topic);
+      setTimeout(() => fetcher.resume(topic), 50);
+    },
+  });
+  t.teardown(() => fetcher.close());
+  await fetcher.run(
+    [0, 1].map(partition => ({topic, partition, offset: 0n})),
+    over.signal,
+  );
+  t.deepEqual(
+    got.toSorted((a, b) => Number(a) - Number(b)),
+    values,
+  );
 });
 
 test('a partition that does not exist any more, or an offset that is not there, ends the reading', async t => {

@@ -164,8 +164,12 @@ export class Fetcher {
       asked = this.#ask(leader, positions, signal);
       asked.catch(() => {}); // awaited behind what has come
       for (const [position, fetched] of come) {
-        if (signal.aborted) return;
-        if (!this.#isElsewhere(position, turns)) await this.#options.take(position, fetched);
+        if (!signal.aborted && !this.#isElsewhere(position, turns)) {
+          await this.#options.take(position, fetched);
+          continue;
+        }
+        // It was not taken, and nobody has sent the position elsewhere: it comes again.
+        if (turns.get(position) === position.turn) this.seek(position, fetched.from);
       }
     }
   }

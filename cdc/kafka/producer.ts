@@ -36,7 +36,8 @@ export interface Producer<R extends Records = Records> {
 const ALL_IN_SYNC = -1;
 const TIMEOUT_MS = 30_000;
 
-class MessageList implements Records {
+/** As they were given. */
+export class MessageList implements Records {
   readonly messages: Sendable[] = [];
   get count(): number {
     return this.messages.length;

@@ -11,19 +11,20 @@ const NONE = 0;
 /** The part of a partition's log that a fetch brought: whole batches of records, the last one perhaps cut off. */
 export class FetchedRecords {
   readonly #bytes: Buffer;
-  readonly #from: bigint;
+  /** The offset that was asked for. */
+  readonly from: bigint;
   /** Offset of the first record that is wanted; more than asked for where some are missing. */
   readonly first: bigint;
   /** Offset behind the last whole batch. */
   readonly next: bigint;
 
   /**
-   * @param from the offset that was asked for: the batch that has it may begin before.
+   * @param from the batch that has this offset may begin before.
    * Throws `kafka.unavailable` where the bytes are damaged.
    */
   constructor(bytes: Buffer, from: bigint) {
     this.#bytes = bytes;
-    this.#from = from;
+    this.from = from;
     let first: bigint | undefined;
     let next = from;
     for (const at of this.#batches()) {
@@ -61,7 +62,7 @@ export class FetchedRecords {
       const base = bytes.readBigInt64BE(at);
       for (let left = bytes.readInt32BE(at + AT.count); left > 0; left--) {
         const message = records.next(base);
-        if (message.offset >= this.#from) yield message;
+        if (message.offset >= this.from) yield message;
       }
     }
   }

@@ -4,7 +4,7 @@ import type {PipelineError} from '../failures.ts';
 import {rowImage, splitObject} from '../sink/row-json.ts';
 import {type TableDefinition, tableSchema} from '../source/table-schema.ts';
 import {HEADER, type OutMessage} from './message.ts';
-import type {Records, Sendable} from './producer.ts';
+import {MessageList, type Sendable} from './producer.ts';
 import {inRequests, wireBytes} from './requests.ts';
 
 const column = (name: string) => ({
@@ -16,15 +16,6 @@ const column = (name: string) => ({
 const definition = {schema: 'public', table: 't', key: ['k'], columns: ['k', 'a', 'b'].map(column)};
 const table = tableSchema(definition as unknown as TableDefinition);
 const LIMIT = 2_000;
-class List implements Records {
-  readonly messages: Sendable[] = [];
-  get count(): number {
-    return this.messages.length;
-  }
-  add(message: Sendable): void {
-    this.messages.push(message);
-  }
-}
 /** The requests, as partition and messages. */
 const cut = (
   messages: readonly OutMessage[],
@@ -32,7 +23,7 @@ const cut = (
     throw error;
   },
 ): {partition: number; messages: readonly Sendable[]}[][] =>
-  [...inRequests(messages, {limitOf: () => LIMIT, refuse, records: () => new List()})].map(request =>
+  [...inRequests(messages, {limitOf: () => LIMIT, refuse, records: () => new MessageList()})].map(request =>
     request.map(({partition, records}) => ({partition, messages: records.messages})),
   );
 

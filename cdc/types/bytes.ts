@@ -1,8 +1,7 @@
 const MIB = 1 << 20;
 /**
- * Sizes of buffers that are used again, ascending: two of them have room for a full
- * batch of capture and a full insert. What is smaller
- * doubles, what is larger has just its size.
+ * Sizes of buffers that are used again, ascending: two of them have room for a full batch of capture and a full insert.
+ * What is smaller doubles, what is larger has just its size.
  */
 const SIZES = [0.25, 0.5, 1, 2.5, 5, 9, 16].map(mebibytes => mebibytes * MIB);
 /** Free ones are kept up to so many bytes. */
