@@ -1,3 +1,4 @@
+import {Bell} from './bell.ts';
 import type {Budget, Share} from './budget.ts';
 import type {History} from './continuity.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
@@ -65,7 +66,7 @@ class Capture {
   #pausedAt = 0;
   /** To be called when the queue has become shorter. */
   #shorter: () => void = () => {};
-  #wake: () => void = () => {};
+  readonly #bell = new Bell();
   /** Is a batch being handed over? */
   #sending = false;
   /** Batches on their way, from the beginning of their sending until all behind it is done. */
@@ -113,7 +114,7 @@ class Capture {
     }
     clearInterval(ticker);
     this.#stopping = true;
-    this.#wake();
+    this.#bell.ring();
     // A sender may be held up for long: a failed stream lets go of the slot before.
     if (this.#failed.signal.aborted) connection.close();
     await sender;
@@ -136,7 +137,7 @@ class Capture {
     this.#decoder.push(lsn, frame, start);
     // While nothing is being sent a commit goes out at once; otherwise commits gather until the way is free.
     if (this.#decoder.bytes >= this.#fullBytes || this.#decoder.mustSeal) this.#seal();
-    else if (!this.#sending && !this.#decoder.inTransaction && this.#decoder.hasWork) this.#wake();
+    else if (!this.#sending && !this.#decoder.inTransaction && this.#decoder.hasWork) this.#bell.ring();
     this.#share.hold(this.#queuedBytes + this.#decoder.held);
     if (!this.#pausedAt && (this.#share.over || this.#queue.length >= MOST_QUEUED)) this.#pause();
   }
@@ -147,7 +148,7 @@ class Capture {
     this.#pausedAt = performance.now();
     connection.pause();
     this.#shorter = resolve;
-    this.#wake(); // also what there is of a transaction goes now, or nothing would make room
+    this.#bell.ring(); // also what there is of a transaction goes now, or nothing would make room
     if (this.#queue.length < MOST_QUEUED) resolve();
     Promise.all([this.#share.room(), shorter]).then(() => {
       this.#pausedAt = 0;
@@ -160,7 +161,7 @@ class Capture {
     const sealed = this.#decoder.seal();
     for (const one of sealed) this.#queuedBytes += heldBy(one);
     this.#queue.push(...sealed);
-    this.#wake();
+    this.#bell.ring();
   }
 
   /** Is there something that can go as it is? A transaction that is still coming in goes when it fills a batch, or the budget. */
@@ -183,7 +184,7 @@ class Capture {
     this.#options.history.passed(walEnd);
     if (this.#idle && walEnd > this.#durable) {
       this.#advance(walEnd);
-      this.#wake();
+      this.#bell.ring();
     }
     if (replyRequested) this.#acknowledge();
   }
@@ -231,7 +232,7 @@ class Capture {
     if (this.#pausedAt && performance.now() - this.#pausedAt > TICK_MS) this.#letGo();
     this.#options.clock.tick(this.#idle);
     this.#options.watch.tick();
-    this.#wake(); // the clock may have been reached
+    this.#bell.ring(); // the clock may have been reached
   }
 
   /**
@@ -260,10 +261,8 @@ class Capture {
       } else {
         await this.#idleWatermark();
         if (this.#stopping) return;
-        const {promise, resolve} = Promise.withResolvers<void>();
-        this.#wake = resolve;
         if (this.#queue.length > 0 || this.#ready) continue;
-        await promise;
+        await this.#bell.heard();
       }
     }
   }
@@ -305,7 +304,7 @@ class Capture {
     this.#queuedBytes -= heldBy(sealed);
     sealed.batch.bytes.release();
     this.#share.hold(this.#queuedBytes + this.#decoder.held);
-    if (this.#inFlight === 0) this.#wake(); // the clock may have been reached
+    if (this.#inFlight === 0) this.#bell.ring(); // the clock may have been reached
   }
 
   /** On a quiet database the clock tells up to which time the position is complete. */
@@ -323,6 +322,6 @@ class Capture {
       `capture ends: ${error.message}`,
     );
     this.#failed.abort(error);
-    this.#wake();
+    this.#bell.ring();
   }
 }

@@ -8,11 +8,14 @@ import {
   ProtocolError,
   protocolErrors,
   protocolErrorsCodesById,
+  type Reader,
+  type Writer,
 } from '@platformatic/kafka';
 import {PipelineError} from '../failures.ts';
 import {backoff} from '../retry.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
+import {type Place, placeOf} from './place.ts';
 
 /** So often something is tried, with what is between, before the stage is started again. */
 const ATTEMPTS = 8;
@@ -22,13 +25,6 @@ const MECHANISMS = {
   'scram-sha-256': 'SCRAM-SHA-256',
   'scram-sha-512': 'SCRAM-SHA-512',
 } as const;
-
-export interface Place {
-  readonly topic: string;
-  readonly partition: number;
-}
-
-export const placeOf = ({topic, partition}: Place): string => `${topic}/${partition}`;
 
 /** A refusal of the brokers, by the name that Kafka gives it. */
 export class Refusal extends Error {
@@ -58,6 +54,35 @@ export const isPassing = (error: unknown): boolean =>
   error instanceof Refusal
     ? protocolErrors[error.type]?.canRetry === true
     : !(error instanceof PipelineError);
+
+/** Writes what a request has for each partition, as Kafka wants it: topic by topic. */
+export function appendByTopic<T extends Place>(
+  writer: Writer,
+  places: readonly T[],
+  append: (writer: Writer, place: T) => void,
+): Writer {
+  return writer.appendArray(
+    [...Map.groupBy(places, ({topic}) => topic)],
+    (outer, [topic, own]) => {
+      outer.appendString(topic, false).appendArray(own, append, false, false);
+    },
+    false,
+    false,
+  );
+}
+
+/** Reads what an answer has for each partition. */
+export function readByTopic<T>(reader: Reader, read: (topic: string) => T): T[] {
+  const topics = reader.readArray(
+    () => {
+      const topic = reader.readString(false);
+      return reader.readArray(() => read(topic), false, false);
+    },
+    false,
+    false,
+  );
+  return topics.flat();
+}
 
 /**
  * Connections to the brokers, and who of them leads what: for the requests that are many and large. Connections, TLS and
@@ -92,7 +117,7 @@ export class Brokers {
     const all = [...places];
     await this.#findLeaders(all);
     return Map.groupBy(all, place => {
-      const leader = this.#leaders.get(placeOf(place));
+      const leader = this.#leaders.get(placeOf(place.topic, place.partition));
       if (!leader) throw new Refusal('LEADER_NOT_AVAILABLE', place.topic);
       return leader;
     });
@@ -100,14 +125,15 @@ export class Brokers {
 
   async #findLeaders(places: readonly Place[]): Promise<void> {
     const unknown = new Set<string>();
-    for (const place of places) if (!this.#leaders.has(placeOf(place))) unknown.add(place.topic);
+    for (const place of places)
+      if (!this.#leaders.has(placeOf(place.topic, place.partition))) unknown.add(place.topic);
     if (unknown.size === 0) return;
     const {brokers, topics} = await metadataV9.api.async(await this.any(), [...unknown], false);
     const byId = new Map(brokers.map(({nodeId, host, port}) => [nodeId, {host, port}]));
     for (const {name, partitions} of topics) {
       for (const {partitionIndex: partition, leaderId} of partitions) {
         const leader = byId.get(leaderId);
-        if (name !== null && leader) this.#leaders.set(placeOf({topic: name, partition}), leader);
+        if (name !== null && leader) this.#leaders.set(placeOf(name, partition), leader);
       }
     }
   }

@@ -1,11 +1,7 @@
-import {randomBytes} from 'node:crypto';
 import test, {type ExecutionContext} from 'ava';
-import kafkajs, {type Kafka} from 'kafkajs';
-import {skip} from '../../scripts/stack/skip.ts';
-import {loadSettings, type Settings} from '../settings/settings.ts';
-import {quietLog} from '../test-support/quiet-log.ts';
-import {server} from '../test-support/start-pipeline.ts';
-import {kafkaClient} from './client.ts';
+import kafkajs, {type Kafka, type Producer} from 'kafkajs';
+import type {Settings} from '../settings/settings.ts';
+import {ownTopics} from '../test-support/own-topics.ts';
 import {Fetcher} from './fetcher.ts';
 import {HEADER, type InMessage} from './message.ts';
 import {FetchedRecords} from './read-records.ts';
@@ -24,24 +20,16 @@ interface Ground {
 }
 
 async function ground(t: ExecutionContext): Promise<Ground | undefined> {
-  const brokers = server('TEST_KAFKA_BROKERS');
-  if (!brokers) return void skip(t, 'there is no Kafka');
-  const topic = `f${randomBytes(5).toString('hex')}`;
-  const settings = loadSettings({
-    FRESHET_PG_URL: 'postgres://localhost/none',
-    FRESHET_KAFKA_BROKERS: brokers,
-    FRESHET_TOPIC_PREFIX: topic,
-  });
-  const kafka = kafkaClient(settings, quietLog());
-  const admin = kafka.admin();
-  await admin.connect();
-  // kafkajs would ask a broker that may not know of it yet.
-  await admin.createTopics({topics: [{topic, numPartitions: PARTITIONS}], waitForLeaders: false});
-  t.teardown(async () => {
-    await admin.deleteTopics({topics: [topic]});
-    await admin.disconnect();
-  });
-  return {kafka, settings, topic};
+  const own = await ownTopics(t, ['a'], {numPartitions: PARTITIONS});
+  return own && {...own, topic: own.topics[0]!};
+}
+
+/** A producer that is gone with the test. */
+async function producerOf(t: ExecutionContext, kafka: Kafka): Promise<Producer> {
+  const producer = kafka.producer(ONCE);
+  await producer.connect();
+  t.teardown(() => producer.disconnect());
+  return producer;
 }
 
 /** As texts; of a header that occurs twice the last one. */
@@ -58,8 +46,7 @@ test('whoever wrote them, messages are read as kafkajs reads them', async t => {
   if (!on) return;
   const {kafka, settings, topic} = on;
   const send = async (more: object, count: number): Promise<void> => {
-    const producer = kafka.producer(ONCE);
-    await producer.connect();
+    const producer = await producerOf(t, kafka);
     const messages = Array.from({length: count}, (_, i) => ({
       partition: i % PARTITIONS,
       key: i % 5 === 0 ? null : Buffer.from(`{"id":${i}}`),
@@ -71,7 +58,6 @@ test('whoever wrote them, messages are read as kafkajs reads them', async t => {
       },
     }));
     await producer.send({topic, messages, ...more});
-    await producer.disconnect();
   };
   await send({}, 400);
   await send({compression: kafkajs.CompressionTypes.GZIP}, 300);
@@ -123,9 +109,7 @@ test('a partition is read on from where it is sent to, and not while its topic i
   const on = await ground(t);
   if (!on) return;
   const {kafka, settings, topic} = on;
-  const producer = kafka.producer(ONCE);
-  await producer.connect();
-  t.teardown(() => producer.disconnect());
+  const producer = await producerOf(t, kafka);
   const write = (from: number, to: number): Promise<unknown> =>
     producer.send({
       topic,
@@ -167,9 +151,7 @@ test('what was fetched of a topic that is set aside meanwhile comes again', asyn
   const on = await ground(t);
   if (!on) return;
   const {kafka, settings, topic} = on;
-  const producer = kafka.producer(ONCE);
-  await producer.connect();
-  t.teardown(() => producer.disconnect());
+  const producer = await producerOf(t, kafka);
   const values = Array.from({length: 20}, (_, i) => `${i}`);
   await producer.send({topic, messages: values.map((value, i) => ({partition: i % PARTITIONS, value}))});
   const got: string[] = [];

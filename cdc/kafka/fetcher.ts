@@ -1,10 +1,14 @@
 import {type Broker, createAPI, type Reader, Writer} from '@platformatic/kafka';
+import {Bell} from '../bell.ts';
 import type {Settings} from '../settings/settings.ts';
-import {Brokers, type Place, placeOf, Refusal} from './brokers.ts';
+import {appendByTopic, Brokers, Refusal, readByTopic} from './brokers.ts';
+import type {Begin} from './group-positions.ts';
+import {type Place, placeOf} from './place.ts';
 import {FetchedRecords} from './read-records.ts';
 
 /** A broker with nothing new answers after so long. */
 const WAIT_MS = 250;
+
 /** Where a partition is read, and how far. */
 interface Position extends Place {
   offset: bigint;
@@ -29,49 +33,25 @@ interface Limits {
 const fetch = createAPI<[positions: readonly Position[], limits: Limits], Answer[]>(
   1,
   4,
-  (positions: readonly Position[], {most, ofPartition}: Limits) =>
-    Writer.create()
+  (positions: readonly Position[], {most, ofPartition}: Limits) => {
+    const writer = Writer.create()
       .appendInt32(-1) // a consumer
       .appendInt32(WAIT_MS)
       .appendInt32(1) // bytes are enough
       .appendInt32(most)
-      .appendInt8(0) // what is not committed is read too, as topics without transactions are
-      .appendArray(
-        [...Map.groupBy(positions, ({topic}) => topic)],
-        (writer, [topic, own]) => {
-          writer.appendString(topic, false).appendArray(
-            own,
-            (inner, {partition, offset}) => {
-              inner.appendInt32(partition).appendInt64(offset).appendInt32(ofPartition);
-            },
-            false,
-            false,
-          );
-        },
-        false,
-        false,
-      ),
+      .appendInt8(0); // what is not committed is read too, as topics without transactions are
+    return appendByTopic(writer, positions, (own, {partition, offset}) => {
+      own.appendInt32(partition).appendInt64(offset).appendInt32(ofPartition);
+    });
+  },
   (_correlationId, _apiKey, _apiVersion, reader: Reader) => {
     reader.skip(4); // throttled for so long
-    return reader
-      .readArray(
-        () => {
-          const topic = reader.readString(false);
-          return reader.readArray(
-            () => {
-              const [partition, errorCode] = [reader.readInt32(), reader.readInt16()];
-              reader.skip(16); // high watermark, last stable offset
-              reader.readNullableArray(() => reader.skip(16), false, false); // aborted transactions
-              return {topic, partition, errorCode, records: reader.readBytes(false)};
-            },
-            false,
-            false,
-          );
-        },
-        false,
-        false,
-      )
-      .flat();
+    return readByTopic(reader, topic => {
+      const [partition, errorCode] = [reader.readInt32(), reader.readInt16()];
+      reader.skip(16); // high watermark, last stable offset
+      reader.readNullableArray(() => reader.skip(16), false, false); // aborted transactions
+      return {topic, partition, errorCode, records: reader.readBytes(false)};
+    });
   },
   false,
   false,
@@ -90,7 +70,7 @@ export class Fetcher {
   readonly #brokers: Brokers;
   readonly #positions = new Map<string, Position>();
   readonly #paused = new Set<string>();
-  #wake: () => void = () => {};
+  readonly #resumed = new Bell();
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -105,21 +85,21 @@ export class Fetcher {
   /** The topic is read on, where it was or from the offset that `seek` gave. */
   resume(topic: string): void {
     this.#paused.delete(topic);
-    this.#wake();
+    this.#resumed.ring();
   }
 
   seek(place: Place, offset: bigint): void {
-    const position = this.#positions.get(placeOf(place));
+    const position = this.#positions.get(placeOf(place.topic, place.partition));
     if (!position) return;
     position.offset = offset;
     position.turn += 1;
   }
 
   /** Reads until the signal aborts. Rejects with what `take` throws, or where brokers are away for long. */
-  async run(from: Iterable<Place & {readonly offset: bigint}>, signal: AbortSignal): Promise<void> {
+  async run(from: Iterable<Begin>, signal: AbortSignal): Promise<void> {
     this.#positions.clear();
     for (const {topic, partition, offset} of from)
-      this.#positions.set(placeOf({topic, partition}), {topic, partition, offset, turn: 0});
+      this.#positions.set(placeOf(topic, partition), {topic, partition, offset, turn: 0});
     let attempt = 0;
     while (!signal.aborted && this.#positions.size > 0) {
       try {
@@ -152,7 +132,7 @@ export class Fetcher {
       onAnswer();
       const come = new Map<Position, FetchedRecords>();
       for (const {topic, partition, errorCode, records} of answers) {
-        const position = this.#positions.get(placeOf({topic, partition}));
+        const position = this.#positions.get(placeOf(topic, partition));
         if (!position || this.#isElsewhere(position, turns)) continue;
         if (errorCode !== 0) throw Refusal.byCode(errorCode, topic);
         const fetched = new FetchedRecords(records, position.offset);
@@ -190,16 +170,8 @@ export class Fetcher {
         answers: await fetch.async(await this.#brokers.to(leader), wanted, this.#options.limits),
         turns,
       };
-    if (!signal.aborted) await this.#woken();
+    if (!signal.aborted) await this.#resumed.heard(WAIT_MS);
     return {answers: [], turns};
-  }
-
-  async #woken(): Promise<void> {
-    const {promise, resolve} = Promise.withResolvers<void>();
-    this.#wake = resolve;
-    const timer = setTimeout(resolve, WAIT_MS);
-    await promise;
-    clearTimeout(timer);
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,6 @@
 import type {Admin, TopicPartitionOffsetAndMetadata} from 'kafkajs';
 import type {Log} from '../observe/log.ts';
+import {type Place, placeOf} from './place.ts';
 
 /** Messages that a partition does not have any more, or not where they were due; it goes on at `offset`. */
 export interface Gap {
@@ -9,15 +10,11 @@ export interface Gap {
 }
 
 /** Where a partition is read from. */
-export interface Begin {
-  readonly topic: string;
-  readonly partition: number;
+export interface Begin extends Place {
   readonly offset: bigint;
 }
 
 type Assignment = Readonly<Record<string, readonly number[]>>;
-
-const placeOf = (topic: string, partition: number): string => `${topic}/${partition}`;
 
 /**
  * Where the consumer group stands in the partitions that are this member's. It goes forwards alone and is never reset:
@@ -50,9 +47,8 @@ export class GroupPositions {
   }
 
   /**
-   * These partitions are ours now, and no others. Gives where they
-   * begin, and the gaps by topic: what is not in the log any more kafkajs would
-   * pass over without a word (and says so by a negative offset, where it was faster).
+   * These partitions are ours now, and no others. Gives where they begin, and the gaps by topic: what is not in the log
+   * any more must not be passed over without a word.
    */
   async takeOver(assignment: Assignment): Promise<{begins: Begin[]; gaps: ReadonlyMap<string, Gap[]>}> {
     for (const own of [this.#expected, this.#base, this.#toCommit]) own.clear();

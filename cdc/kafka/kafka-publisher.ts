@@ -12,6 +12,7 @@ import {asKafkaError} from './client.ts';
 import {lastWatermark} from './last-watermark.ts';
 import type {Ends, OutMessage} from './message.ts';
 import {PartitionGrowth} from './partition-growth.ts';
+import {placeOf} from './place.ts';
 import {type Outgoing, type Placed, PRODUCERS, type Producer} from './producer.ts';
 import {inRequests, type PartitionRecords} from './requests.ts';
 import {TopicLedger} from './topic-ledger.ts';
@@ -200,13 +201,13 @@ export class KafkaPublisher implements Publisher {
     const places = new Map<string, PartitionRecords & Outgoing>();
     for (const place of request) {
       const topic = this.#topic(place.table);
-      places.set(`${topic}/${place.partition}`, {...place, topic});
+      places.set(placeOf(topic, place.partition), {...place, topic});
     }
     failpoint('kafka.before_send');
     const sent = await this.#send([...places.values()]);
     failpoint('kafka.after_send');
     return sent.flatMap(({topic, partition, offset: from}) => {
-      const own = places.get(`${topic}/${partition}`);
+      const own = places.get(placeOf(topic, partition));
       if (!own || from < 0n) return [];
       const {name} = own.table;
       const end = from + BigInt(own.records.count);

@@ -1,6 +1,7 @@
 import {createAPI, initProducerIdV2, type Reader, Writer} from '@platformatic/kafka';
 import type {Settings} from '../settings/settings.ts';
-import {asRefusal, Brokers, isPassing, placeOf, Refusal} from './brokers.ts';
+import {appendByTopic, asRefusal, Brokers, isPassing, Refusal, readByTopic} from './brokers.ts';
+import {placeOf} from './place.ts';
 import type {Outgoing, Placed, Producer} from './producer.ts';
 import {RecordBatch} from './record-batch.ts';
 
@@ -33,49 +34,21 @@ interface Answer {
 const produce = createAPI<[parts: readonly Part[]], Answer[]>(
   0,
   7,
-  (parts: readonly Part[]) =>
-    Writer.create()
+  (parts: readonly Part[]) => {
+    const writer = Writer.create()
       .appendString(null, false) // no transaction
       .appendInt16(ALL_IN_SYNC)
-      .appendInt32(TIMEOUT_MS)
-      .appendArray(
-        [...Map.groupBy(parts, ({topic}) => topic)],
-        (writer, [topic, own]) => {
-          writer.appendString(topic, false).appendArray(
-            own,
-            (inner, {partition, bytes}) => {
-              inner.appendInt32(partition).appendBytes(bytes, false);
-            },
-            false,
-            false,
-          );
-        },
-        false,
-        false,
-      ),
+      .appendInt32(TIMEOUT_MS);
+    return appendByTopic(writer, parts, (own, {partition, bytes}) => {
+      own.appendInt32(partition).appendBytes(bytes, false);
+    });
+  },
   (_correlationId, _apiKey, _apiVersion, reader: Reader) =>
-    reader
-      .readArray(
-        () => {
-          const topic = reader.readString(false);
-          return reader.readArray(
-            () => {
-              const [partition, errorCode, baseOffset] = [
-                reader.readInt32(),
-                reader.readInt16(),
-                reader.readInt64(),
-              ];
-              reader.skip(16); // log append time, log start offset
-              return {topic, partition, errorCode, baseOffset};
-            },
-            false,
-            false,
-          );
-        },
-        false,
-        false,
-      )
-      .flat(),
+    readByTopic(reader, topic => {
+      const [partition, errorCode, baseOffset] = [reader.readInt32(), reader.readInt16(), reader.readInt64()];
+      reader.skip(16); // log append time, log start offset
+      return {topic, partition, errorCode, baseOffset};
+    }),
   false,
   false,
 );
@@ -119,7 +92,7 @@ export class LeanProducer implements Producer<RecordBatch> {
     /** 'topic/partition' → what is not there yet */
     const parts = new Map<string, Part>();
     for (const {topic, partition, records} of outgoing) {
-      const place = placeOf({topic, partition});
+      const place = placeOf(topic, partition);
       const sequence = this.#sequences.get(place) ?? 0;
       const bytes = records.seal({...this.#producer, sequence}, Date.now());
       parts.set(place, {topic, partition, sequence, bytes, count: records.count});
@@ -136,7 +109,7 @@ export class LeanProducer implements Producer<RecordBatch> {
         if (answer.status === 'rejected') failures.push(answer.reason);
         else
           for (const one of answer.value) {
-            const place = placeOf(one);
+            const place = placeOf(one.topic, one.partition);
             const part = parts.get(place);
             if (!part) continue;
             if (one.errorCode !== 0) failures.push(Refusal.byCode(one.errorCode, one.topic));

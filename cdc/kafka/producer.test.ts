@@ -1,10 +1,6 @@
-import {randomBytes} from 'node:crypto';
 import test from 'ava';
-import {skip} from '../../scripts/stack/skip.ts';
-import {loadSettings} from '../settings/settings.ts';
-import {quietLog} from '../test-support/quiet-log.ts';
-import {server} from '../test-support/start-pipeline.ts';
-import {asKafkaError, kafkaClient} from './client.ts';
+import {ownTopics} from '../test-support/own-topics.ts';
+import {asKafkaError} from './client.ts';
 import type {Headers} from './message.ts';
 import {type Outgoing, PRODUCERS, type Sendable} from './producer.ts';
 
@@ -12,30 +8,15 @@ const PARTITIONS = 3;
 
 for (const name of Object.keys(PRODUCERS) as (keyof typeof PRODUCERS)[]) {
   test(`${name}: messages lie in the topics as they were given, each once and in order`, async t => {
-    const brokers = server('TEST_KAFKA_BROKERS');
-    if (!brokers) return skip(t, 'there is no Kafka');
-    const prefix = `p${randomBytes(5).toString('hex')}`;
-    const topics = [`${prefix}.a`, `${prefix}.b`];
-    const settings = loadSettings({
-      FRESHET_PG_URL: 'postgres://localhost/none',
-      FRESHET_KAFKA_BROKERS: brokers,
-      FRESHET_TOPIC_PREFIX: prefix,
-    });
-    const kafka = kafkaClient(settings, quietLog());
-    const admin = kafka.admin();
-    await admin.connect();
     const configEntries = [{name: 'max.message.bytes', value: '300000'}];
-    await admin.createTopics({
-      topics: topics.map(topic => ({topic, numPartitions: PARTITIONS, configEntries})),
-      waitForLeaders: false, // kafkajs asks a broker that may not know of them yet
-    });
+    const own = await ownTopics(t, ['a', 'b'], {numPartitions: PARTITIONS, configEntries});
+    if (!own) return;
+    const {kafka, settings, topics} = own;
     const producer = await PRODUCERS[name](settings, kafka);
-    const consumer = kafka.consumer({groupId: prefix});
+    const consumer = kafka.consumer({groupId: settings.FRESHET_TOPIC_PREFIX});
     t.teardown(async () => {
       await producer.close();
       await consumer.disconnect();
-      await admin.deleteTopics({topics});
-      await admin.disconnect();
     });
 
     const sent = new Lists();
@@ -73,7 +54,7 @@ for (const name of Object.keys(PRODUCERS) as (keyof typeof PRODUCERS)[]) {
     const got = new Lists();
     const {promise, resolve} = Promise.withResolvers<void>();
     await consumer.connect();
-    await consumer.subscribe({topics, fromBeginning: true});
+    await consumer.subscribe({topics: [...topics], fromBeginning: true});
     await consumer.run({
       eachMessage: async ({topic, partition, message: {key, value, headers}}) => {
         got.add(topic, partition, {key, value: value!, headers: headers as Headers});

@@ -94,7 +94,7 @@ class Sink implements Receiver {
         this.#hold(grown);
       }
     }
-    table.wake();
+    table.bell.ring();
     if (!this.#failed.signal.aborted) await this.#share.room();
     this.#failed.signal.throwIfAborted();
   }
@@ -120,12 +120,12 @@ class Sink implements Receiver {
     while (!this.#failed.signal.aborted) {
       if (table.queue.isEmpty) {
         if (this.#draining) return;
-        await table.woken();
+        await table.bell.heard();
         continue;
       }
       const wait = this.#pace.wait(name);
       if (wait > 0 && !table.queue.hasFull && !this.#draining && !budget.pressed) {
-        await table.woken(wait);
+        await table.bell.heard(wait);
         continue;
       }
       const begun = performance.now();
@@ -257,7 +257,7 @@ class Sink implements Receiver {
   }
 
   #wake(): void {
-    for (const table of this.#tables.values()) table.wake();
+    for (const table of this.#tables.values()) table.bell.ring();
   }
 
   #hold(more: number): void {

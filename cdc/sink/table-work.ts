@@ -1,3 +1,4 @@
+import {Bell} from '../bell.ts';
 import {SegmentQueue} from './table-writer.ts';
 
 /** Messages take more room than their rows: so many segments behind one that was refused they are kept. */
@@ -6,8 +7,8 @@ const CAREFUL_SEGMENTS = 100;
 /** Where a sink stands with one table. */
 export class TableWork {
   readonly queue: SegmentQueue;
-  /** To be called when there may be something to do. */
-  wake: () => void = () => {};
+  /** Rings when there may be something to do. */
+  readonly bell = new Bell();
   parked = false;
   /** partition → offset of the first message that is not visible */
   readonly next = new Map<number, bigint>();
@@ -23,15 +24,6 @@ export class TableWork {
     this.#always = keep === 'always';
     this.queue = new SegmentQueue(maxBytes, !this.#always);
     if (keep) this.#keep();
-  }
-
-  /** Resolves when it is woken, at the latest after so many milliseconds. */
-  async woken(ms?: number): Promise<void> {
-    const {promise, resolve} = Promise.withResolvers<void>();
-    this.wake = resolve;
-    const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
-    await promise;
-    clearTimeout(timer);
   }
 
   #keep(): void {

@@ -16,7 +16,7 @@ const MAIN = path.join(import.meta.dirname, '../../cdc/main.ts');
 const AS_IN_DOCKER = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: '262144',
-  NODE_COMPILE_CACHE: path.join(tmpdir(), 'freshet-compiled'),
+  NODE_COMPILE_CACHE: path.join(tmpdir(), 'freshet-compile-cache'),
 };
 
 export interface Run {
