@@ -29,7 +29,12 @@ async function main(): Promise<number> {
     const inherited = Object.entries(process.env).filter(
       ([name]) => !TEST_VARIABLES.some(own => own === name),
     );
-    const env = {...Object.fromEntries(inherited), ...servers.env, [SKIPS_FILE]: skipsFile};
+    const env = {
+      NODE_COMPILE_CACHE: path.join(tmpdir(), 'freshet-compile-cache'),
+      ...Object.fromEntries(inherited),
+      ...servers.env,
+      [SKIPS_FILE]: skipsFile,
+    };
     ava = runAva(process.argv.slice(2), env);
     const {code, counts} = await ava.done;
     const skips = (await readFile(skipsFile, 'utf8')).split('\n').filter(Boolean);

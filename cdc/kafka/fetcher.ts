@@ -1,3 +1,4 @@
+import {setTimeout as sleep} from 'node:timers/promises';
 import {type Broker, createAPI, type Reader, Writer} from '@platformatic/kafka';
 import {Bell} from '../bell.ts';
 import type {Settings} from '../settings/settings.ts';
@@ -8,6 +9,8 @@ import {FetchedRecords} from './read-records.ts';
 
 /** A broker with nothing new answers after so long. */
 const WAIT_MS = 250;
+/** Broker and sink do something for each partition in each fetch: with many of them it waits until there is more. */
+const REST_MS = 0.05;
 
 /** Where a partition is read, and how far. */
 interface Position extends Place {
@@ -130,6 +133,7 @@ export class Fetcher {
     while (!signal.aborted) {
       const {answers, turns} = await asked;
       onAnswer();
+      let bytes = 0;
       const come = new Map<Position, FetchedRecords>();
       for (const {topic, partition, errorCode, records} of answers) {
         const position = this.#positions.get(placeOf(topic, partition));
@@ -137,11 +141,14 @@ export class Fetcher {
         if (errorCode !== 0) throw Refusal.byCode(errorCode, topic);
         const fetched = new FetchedRecords(records, position.offset);
         position.offset = fetched.next;
+        bytes += records.length;
         if (fetched.next > fetched.first) come.set(position, fetched);
       }
       // A broker fills its answer in the order of the request: who had something is asked for last.
       positions = [...positions.filter(one => !come.has(one)), ...come.keys()];
-      asked = this.#ask(leader, positions, signal);
+      const isSmall = bytes > 0 && bytes < this.#options.limits.most / 2;
+      const rest = isSmall ? Math.min(WAIT_MS, positions.length * REST_MS) : 0;
+      asked = this.#ask(leader, positions, signal, rest);
       asked.catch(() => {}); // awaited behind what has come
       for (const [position, fetched] of come) {
         if (!signal.aborted && !this.#isElsewhere(position, turns)) {
@@ -162,7 +169,9 @@ export class Fetcher {
     leader: Broker,
     positions: readonly Position[],
     signal: AbortSignal,
+    restMs = 0,
   ): Promise<{answers: readonly Answer[]; turns: ReadonlyMap<Position, number>}> {
+    if (restMs > 1) await sleep(restMs);
     const wanted = positions.filter(({topic}) => !this.#paused.has(topic));
     const turns = new Map(wanted.map(position => [position, position.turn]));
     if (wanted.length > 0)

@@ -19,6 +19,7 @@ import {TopicLedger} from './topic-ledger.ts';
 import {
   deadLetterTopic,
   endsOf,
+  partitionsFor,
   prepareTopics,
   type TopicLimits,
   topicName,
@@ -83,11 +84,12 @@ export class KafkaPublisher implements Publisher {
   async prepare(tables: readonly TableSchema[]): Promise<void> {
     await this.#withAdmin(async admin => {
       const topics = tables.map(table => ({table: table.name, topic: this.#topic(table)}));
+      const partitions = partitionsFor(this.#settings, Math.max(topics.length, this.#topics.size));
       const limits = await prepareTopics(
         admin,
         this.#settings,
         [
-          ...topics.map(({topic}) => ({topic, partitions: this.#settings.FRESHET_TOPIC_PARTITIONS})),
+          ...topics.map(({topic}) => ({topic, partitions})),
           {topic: watermarkTopic(this.#settings.FRESHET_TOPIC_PREFIX), partitions: 1},
           {topic: deadLetterTopic(this.#settings.FRESHET_TOPIC_PREFIX), partitions: 1},
         ],

@@ -4,7 +4,7 @@ import {skip} from '../../scripts/stack/skip.ts';
 import {PipelineError} from '../failures.ts';
 import {makeWorld, server} from '../test-support/start-pipeline.ts';
 import {kafkaClient} from './client.ts';
-import {prepareTopics, topicName, watermarkTopic} from './topics.ts';
+import {partitionsFor, prepareTopics, topicName, watermarkTopic} from './topics.ts';
 
 const LEGAL = /^[A-Za-z0-9._-]{1,249}$/;
 /** PostgreSQL's names: up to 63 bytes, of anything but NUL. Letters of the escape itself make near misses likely. */
@@ -81,4 +81,13 @@ test('a topic that the brokers refuse is named, and not asked for again and agai
   });
   t.like(error, {code: 'kafka.topic_refused', reaction: 'halt'});
   t.true(error?.message.includes(second));
+});
+
+test('many tables have topics with fewer partitions, unless somebody has said how many', t => {
+  const settings = {FRESHET_TOPIC_PARTITIONS: undefined};
+  t.deepEqual(
+    [1, 50, 51, 100, 200, 500].map(tables => partitionsFor(settings, tables)),
+    [4, 4, 3, 2, 1, 1],
+  );
+  t.is(partitionsFor({FRESHET_TOPIC_PARTITIONS: 6}, 500), 6);
 });

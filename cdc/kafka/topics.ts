@@ -35,6 +35,15 @@ const PATIENCE = 10;
 /** A dead letter is its message with more headers. */
 const MORE_HEADERS = 64 << 10;
 
+/** By default a table's topic has so many partitions, as long as those of all tables are no more than `MOST`. */
+const PARTITIONS = 4;
+/** Brokers, producers and sinks do something for each partition in each request, however little is in it. */
+const MOST = 200;
+
+/** Of the topic of one of so many tables, when it is created. */
+export const partitionsFor = (settings: Pick<Settings, 'FRESHET_TOPIC_PARTITIONS'>, tables: number): number =>
+  settings.FRESHET_TOPIC_PARTITIONS ?? Math.min(PARTITIONS, Math.max(1, Math.floor(MOST / tables)));
+
 export interface TopicLimits {
   readonly partitions: number;
   /** What the messages of one partition may have together in one request (`max.message.bytes`). */
@@ -85,7 +94,7 @@ export async function prepareTopics(
     const fewer = topics.filter(
       ({name, partitions}) => partitions.length < (wanted.find(({topic}) => topic === name)?.partitions ?? 0),
     );
-    if (fewer.length > 0) {
+    if (fewer.length > 0 && settings.FRESHET_TOPIC_PARTITIONS !== undefined) {
       log.info(
         {topics: fewer.map(({name, partitions}) => `${name}: ${partitions.length}`)},
         `topics have fewer partitions than FRESHET_TOPIC_PARTITIONS (${settings.FRESHET_TOPIC_PARTITIONS}), and are used as they are; partitions that are added are taken up while this runs`,

@@ -98,7 +98,15 @@ export const ROWS = {
     .regex(/^[A-Za-z0-9._-]{1,100}$/)
     .default('freshet')
     .describe('topics are PREFIX.schema.table'),
-  FRESHET_TOPIC_PARTITIONS: whole(1, 1000, 4).describe('partitions of a topic that is created'),
+  FRESHET_TOPIC_PARTITIONS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe(
+      'partitions of a topic that is created; by default 4, and fewer where there are more than 50 tables',
+    ),
   FRESHET_TOPIC_REPLICATION: whole(1, 10, 1).describe('replication factor of a topic that is created'),
   FRESHET_TOPIC_RETENTION_HOURS: whole(1, 24 * 365, 7 * 24).describe(
     'how long a created topic keeps messages',

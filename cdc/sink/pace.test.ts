@@ -1,37 +1,81 @@
 import test from 'ava';
-import {Pace} from './pace.ts';
+import {MOST_INSERTS, Pace} from './pace.ts';
 
 const LONGEST = 300;
 
-function at(): {pace: Pace; clock: {ms: number}} {
+function at(): {pace: Pace; clock: {ms: number}; insert: (table: string, took: number) => Promise<void>} {
   const clock = {ms: 1_000};
-  return {clock, pace: new Pace(LONGEST, () => clock.ms)};
+  const pace = new Pace(LONGEST, () => clock.ms);
+  const insert = (table: string, took: number): Promise<void> =>
+    pace.turn(table, async () => {
+      clock.ms += took;
+    });
+  return {clock, pace, insert};
 }
 
-test('rows of a quiet table wait for nothing', t => {
-  const {pace, clock} = at();
+test('rows of a quiet table wait for nothing', async t => {
+  const {pace, clock, insert} = at();
   t.true(pace.wait('a') <= 0);
-  pace.inserted('a', 5);
+  await insert('a', 5);
   clock.ms += LONGEST;
   t.true(pace.wait('a') <= 0);
 });
 
-test('rows of a busy table wait the longer, the more its inserts take, and others’ too', t => {
-  const {pace, clock} = at();
-  pace.inserted('a', 5);
+test('rows of a busy table wait the longer, the more its inserts take, and others’ too', async t => {
+  const {pace, clock, insert} = at();
+  await insert('a', 5);
   const alone = pace.wait('a');
   t.true(alone > 0);
   clock.ms += 50; // it is reckoned anew now and then
-  pace.inserted('b', 5);
-  t.true(pace.wait('a') + 50 > alone);
+  await insert('b', 5);
+  t.true(pace.wait('a') + 55 > alone);
   t.true(pace.wait('c') <= 0);
 });
 
-test('no row waits for longer than the settings say, however many tables there are', t => {
+test('no row waits for longer than the settings say, while inserts take less than half of the time', async t => {
+  const {pace, insert} = at();
+  for (let i = 0; i < 3; i++) await insert('a', 80);
+  t.is(pace.wait('a'), LONGEST - 80);
+});
+
+test('many tables wait for longer than that rather than insert all the time', async t => {
   const {pace, clock} = at();
-  for (let i = 0; i < 500; i++) pace.inserted(`t${i}`, 40);
-  clock.ms += 20;
-  for (let i = 0; i < 500; i++) t.true(pace.wait(`t${i}`) <= LONGEST - 60);
-  clock.ms += LONGEST;
-  for (let i = 0; i < 500; i++) t.true(pace.wait(`t${i}`) <= 0);
+  const TOOK = 40;
+  const begin = clock.ms;
+  for (let cycle = 0; cycle < 2; cycle++)
+    for (let i = 0; i < 600; i += MOST_INSERTS) {
+      const side = Promise.withResolvers<void>();
+      const inserts = Array.from({length: MOST_INSERTS}, (_, k) =>
+        pace.turn(`t${i + k}`, () => side.promise),
+      );
+      clock.ms += TOOK;
+      side.resolve();
+      await Promise.all(inserts);
+    }
+  const took = (clock.ms - begin) / 2;
+  t.true(took > LONGEST * 2);
+  t.is(Math.round(pace.wait('t599') + TOOK), took * 2);
+  t.is(Math.round(pace.wait('t599', took * 100) + TOOK), took * 10, 'rows that are late already wait longer');
+});
+
+test('tables take turns, and only so many insert at one time', async t => {
+  const {pace} = at();
+  let now = 0;
+  let most = 0;
+  const order: number[] = [];
+  await Promise.all(
+    Array.from({length: MOST_INSERTS * 3}, (_, i) =>
+      pace.turn(`t${i}`, async () => {
+        order.push(i);
+        most = Math.max(most, ++now);
+        await new Promise(setImmediate);
+        now -= 1;
+      }),
+    ),
+  );
+  t.is(most, MOST_INSERTS);
+  t.deepEqual(
+    order,
+    [...order].sort((a, b) => a - b),
+  );
 });

@@ -1,8 +1,16 @@
+/** Inserts at one time; the client's other connections are for what tables look up. */
+export const MOST_INSERTS = 12;
 /** Inserts take one part of this many of the time, as long as no row waits for longer than the settings say. */
 const SHARE = 10;
+/** With so many tables that this cannot be, they take half of it: rows that come faster than that wait anyway. */
+const MOST_SHARE = 2;
+/** Rows that are late already may wait so much of that longer, for an insert with more rows. */
+const MORE_LATE = 0.25;
 /** The newest insert counts as this part of what an insert of its table takes. */
 const WEIGHT = 0.3;
 const RECKON_MS = 20;
+/** Tables with an insert since then take turns. */
+const BUSY_MS = 10_000;
 
 interface Inserts {
   /** When the last one began, ms. */
@@ -13,43 +21,73 @@ interface Inserts {
 
 /**
  * How long rows of a busy table wait for each other before they are inserted: longer, the more time the inserts of all
- * tables take. So rows are soon visible while there is little to do, and blocks are large when there is much.
+ * tables take. So rows are soon visible while there is little to do, and blocks are large when there is much. Tables
+ * take turns in inserting; who waits for its turn has more rows by then.
  */
 export class Pace {
   readonly #longestMs: number;
   readonly #now: () => number;
   readonly #tables = new Map<string, Inserts>();
-  #reckoned = 0;
+  readonly #waiting: (() => void)[] = [];
+  #free = MOST_INSERTS;
+  /** Between two inserts of a table, ms. */
+  #interval = 0;
+  /** What the inserts of all tables take, when they take turns, ms. */
+  #turns = 0;
   #reckonedAt = Number.NEGATIVE_INFINITY;
 
-  /** @param longestMs no row waits longer. @param now milliseconds of a clock that goes forwards alone. */
+  /** @param longestMs no row waits longer, unless inserts would take most of the time. @param now milliseconds of a clock that goes forwards alone. */
   constructor(longestMs: number, now = (): number => performance.now()) {
     this.#longestMs = longestMs;
     this.#now = now;
   }
 
-  /** Milliseconds from now; zero or less where the table's rows may go. */
-  wait(table: string): number {
+  /**
+   * Milliseconds from now; zero or less where the table's rows may go.
+   * @param lateMs so long ago the first of them was committed.
+   */
+  wait(table: string, lateMs = 0): number {
     const own = this.#tables.get(table);
-    return own ? own.begun + this.#interval() - this.#now() : 0;
+    if (!own) return 0;
+    this.#reckon();
+    const late = Math.min(lateMs * MORE_LATE, this.#turns * SHARE);
+    return own.begun + Math.max(this.#interval, late) - this.#now();
   }
 
-  /** An insert has ended just now, which began `took` milliseconds ago. */
-  inserted(table: string, took: number): void {
-    const begun = this.#now() - took;
+  /** Has a table insert when its turn has come. */
+  async turn(table: string, insert: () => Promise<void>): Promise<void> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>(resolve => this.#waiting.push(resolve));
+    const begun = this.#now();
+    try {
+      await insert();
+    } finally {
+      this.#inserted(table, begun);
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free += 1;
+    }
+  }
+
+  #inserted(table: string, begun: number): void {
+    const took = this.#now() - begun;
     const known = this.#tables.get(table);
     if (known) Object.assign(known, {begun, took: known.took + WEIGHT * (took - known.took)});
     else this.#tables.set(table, {begun, took});
   }
 
-  /** Between two inserts of a table. It is reckoned once for many tables. */
-  #interval(): number {
+  /** Once for many tables. */
+  #reckon(): void {
     const now = this.#now();
-    if (now < this.#reckonedAt + RECKON_MS) return this.#reckoned;
-    let sum = 0;
-    for (const {begun, took} of this.#tables.values()) if (begun >= now - this.#longestMs) sum += took;
+    if (now < this.#reckonedAt + RECKON_MS) return;
     this.#reckonedAt = now;
-    this.#reckoned = Math.min(this.#longestMs, sum * SHARE);
-    return this.#reckoned;
+    let lately = 0;
+    let busy = 0;
+    for (const {begun, took} of this.#tables.values()) {
+      if (begun >= now - this.#longestMs) lately += took;
+      if (begun >= now - BUSY_MS) busy += took;
+    }
+    this.#turns = busy / MOST_INSERTS;
+    this.#interval = Math.max(Math.min(this.#longestMs, lately * SHARE), this.#turns * MOST_SHARE);
   }
 }

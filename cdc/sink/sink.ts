@@ -123,22 +123,25 @@ class Sink implements Receiver {
         await table.bell.heard();
         continue;
       }
-      const wait = this.#pace.wait(name);
+      const wait = this.#pace.wait(name, Date.now() - table.queue.oldestCommit / 1000);
       if (wait > 0 && !table.queue.hasFull && !this.#draining && !budget.pressed) {
         await table.bell.heard(wait);
         continue;
       }
-      const begun = performance.now();
-      const segment = table.queue.shift()!;
-      try {
-        await this.#apply(name, table, segment);
-      } catch (error) {
-        await this.#park(name, table, segment, asPipelineError(error));
-      }
-      this.#pace.inserted(name, performance.now() - begun);
-      this.#hold(-segment.held);
-      if (segment.isSent) segment.rows.release();
+      await this.#pace.turn(name, () => this.#applyNext(name, table));
     }
+  }
+
+  async #applyNext(name: string, table: TableWork): Promise<void> {
+    const segment = table.queue.shift();
+    if (!segment || this.#failed.signal.aborted) return; // it was cleared while it waited for its turn
+    try {
+      await this.#apply(name, table, segment);
+    } catch (error) {
+      await this.#park(name, table, segment, asPipelineError(error));
+    }
+    this.#hold(-segment.held);
+    if (segment.isSent) segment.rows.release();
   }
 
   async #apply(name: string, table: TableWork, segment: Segment): Promise<void> {

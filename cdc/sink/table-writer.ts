@@ -98,6 +98,10 @@ export class SegmentQueue {
   get hasFull(): boolean {
     return this.#segments.length > 1 || (this.#segments[0]?.bytes ?? 0) >= this.#maxBytes;
   }
+  /** When its first rows were committed, µs since 1970; infinite where it has none. */
+  get oldestCommit(): number {
+    return this.#segments[0]?.oldestCommit ?? Number.POSITIVE_INFINITY;
+  }
   shift(): Segment | undefined {
     const segment = this.#segments.shift();
     if (segment) this.#expected = Math.max(SMALLEST, segment.rows.length); // under load the next one is as large

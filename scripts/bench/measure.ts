@@ -15,6 +15,8 @@ import {
 } from './stages.ts';
 import type {Workload} from './workloads.ts';
 
+const WARM = 60_000;
+
 /** How many changes come before those that count, and how many those are. */
 export type Size = ReturnType<typeof sizes>;
 
@@ -23,8 +25,8 @@ export function sizes({kind, size, rate}: Workload, scale: number): {warm: numbe
   const hundreds = (n: number, least: number): number => Math.max(least, Math.round(n / 100) * 100);
   switch (kind) {
     case 'stream':
-      // As much at every scale, so that processes are as warm.
-      return {warm: Math.min(20_000, hundreds(size / 50, 1_000)), measured: hundreds(size * scale, 1_000)};
+      // As much at every scale, so that processes are as warm: compilers of Node and Java still work at less.
+      return {warm: Math.min(WARM, hundreds(size / 10, 1_000)), measured: hundreds(size * scale, 1_000)};
     case 'snapshot':
       return {warm: 0, measured: hundreds(size * scale, 1_000)};
     case 'latency': {
