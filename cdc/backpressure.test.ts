@@ -1,7 +1,7 @@
 import test from 'ava';
 import {HEADER} from './kafka/message.ts';
 import {metrics} from './observe/metrics.ts';
-import {SegmentQueue} from './sink/table-writer.ts';
+import {SegmentQueue} from './sink/segments.ts';
 import {startProxy} from './test-support/proxy.ts';
 import {type Running, server, startPipeline} from './test-support/start-pipeline.ts';
 import {until} from './test-support/until.ts';

@@ -94,6 +94,7 @@ class Capture {
       history,
       messagePrefix: messagePrefix(settings),
       origin: {prefix: settings.FRESHET_TOPIC_PREFIX, database},
+      isDirect: !options.publisher.isLog,
     });
   }
 

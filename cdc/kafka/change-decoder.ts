@@ -82,7 +82,8 @@ export class ChangeDecoder {
   #actions: SchemaAction[] = [];
   #transaction: Transaction | undefined;
   #ordinal = 0;
-  #batch = new Batch();
+  readonly #isDirect: boolean;
+  #batch: Batch;
   #commit: Commit | undefined;
   #transactions = 0;
   #newest: Record<string, string> = {};
@@ -97,12 +98,16 @@ export class ChangeDecoder {
     origin: {prefix: string; database: string};
     epoch: number;
     history: History;
+    /** Is there no topic between? */
+    isDirect: boolean;
   }) {
     this.#tracker = options.tracker;
     this.#prefix = options.messagePrefix;
     this.#origin = options.origin;
     this.#epoch = options.epoch;
     this.#history = options.history;
+    this.#isDirect = options.isDirect;
+    this.#batch = new Batch(0, options.isDirect);
   }
 
   /** Between a transaction's begin and its commit? */
@@ -141,7 +146,7 @@ export class ChangeDecoder {
     });
     this.#actions = [];
     // Under load the next one is as large.
-    this.#batch = new Batch(this.#batch.bytes.length + (this.#transaction ? ROOM : 0));
+    this.#batch = new Batch(this.#batch.bytes.length + (this.#transaction ? ROOM : 0), this.#isDirect);
     this.#commit = undefined;
     this.#transactions = 0;
     this.#newest = {};

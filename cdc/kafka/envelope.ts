@@ -58,6 +58,7 @@ export class EnvelopeWriter {
     if (!row) throw new PipelineError('internal', 'a change without a row');
     this.rows.key(out, row, change.old);
     const valueStart = out.length;
+    if (batch.isDirect && this.#line(batch, change, keyStart, transaction)) return;
     out.bytes(BEFORE);
     if (change.old && change.op !== 'c') this.rows.image(out, change.old, !change.whole, null);
     else out.bytes(NULL);
@@ -65,9 +66,23 @@ export class EnvelopeWriter {
     if (change.now) this.rows.image(out, change.now, false, change.old, change.whole);
     else out.bytes(NULL);
     this.#tail(out, change, transaction);
-    const large = out.length - valueStart > LARGE;
+    const large = !batch.isDirect && out.length - valueStart > LARGE;
     const technical = transaction.technical(change.ordinal, change.op === 'd');
     batch.add(this.rows.table, keyStart, valueStart, technical, this.#headers(change, large));
+  }
+
+  /** Appends the row that is now, or the deleted one, without an envelope; false where something else must be told. */
+  #line(batch: Batch, change: Change, key: number, transaction: Transaction): boolean {
+    const out = batch.bytes;
+    const start = out.length;
+    if (change.now) this.rows.image(out, change.now, false, change.old, change.whole);
+    else if (change.old) this.rows.image(out, change.old, !change.whole, null);
+    if (this.#headers(change, false)) {
+      out.length = start;
+      return false;
+    }
+    batch.addLine(this.rows.table, key, start, transaction.technical(change.ordinal, change.op === 'd'));
+    return true;
   }
 
   /** Appends a TRUNCATE: one message for each partition, behind that partition's older rows. */

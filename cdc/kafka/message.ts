@@ -32,8 +32,18 @@ export interface OutMessage {
   readonly headers: Headers;
 }
 
+/** A row that goes into its insert as it is: one line of JSON, with the technical columns. */
+export interface Line {
+  /** With the newline. */
+  readonly bytes: Buffer;
+  /** `TableSchema.id` that the row was written with. */
+  readonly schemaId: string;
+}
+
 /** A record as it came out of a topic. `offset` rises by one within (table, partition). */
 export interface InMessage {
+  /** Of a row that came without a topic, and has no headers but those of every row. */
+  readonly line?: Line | undefined;
   readonly offset: bigint;
   readonly key: Buffer | null;
   readonly value: Buffer | null;

@@ -3,8 +3,8 @@ import {metrics} from '../observe/metrics.ts';
 import {retrying} from '../retry.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {chName, insertRows} from './clickhouse.ts';
+import type {Segment} from './segments.ts';
 import type {SinkOptions} from './sink-options.ts';
-import type {Segment} from './table-writer.ts';
 
 /** Points that wait to be written; older ones go. */
 const MOST_WAITING = 10_000;

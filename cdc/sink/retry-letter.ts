@@ -10,7 +10,8 @@ import {
   messageOf,
 } from './dead-letters.ts';
 import {nameOf, type Registry} from './registry.ts';
-import {applySegment, SegmentQueue} from './table-writer.ts';
+import {SegmentQueue} from './segments.ts';
+import {applySegment} from './table-writer.ts';
 import {insertStatement} from './target.ts';
 
 export interface RetryContext {

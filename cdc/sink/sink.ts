@@ -12,9 +12,10 @@ import {FreshnessLog} from './freshness-log.ts';
 import {Pace} from './pace.ts';
 import {Refusals} from './refusals.ts';
 import {nameOf} from './registry.ts';
+import {type Segment, SegmentQueue} from './segments.ts';
 import type {SinkOptions} from './sink-options.ts';
 import {TableWork} from './table-work.ts';
-import {applySegment, type Segment, SegmentQueue} from './table-writer.ts';
+import {applySegment} from './table-writer.ts';
 
 /** How often a sink looks whether a table that it set aside is to go on. */
 const LOOK_MS = 1_000;

@@ -4,7 +4,8 @@ import {RowEncoder, technicalColumns} from '../source/row-encoder.ts';
 import {Bytes} from '../types/bytes.ts';
 import {insertJson} from './clickhouse.ts';
 import {splitObject} from './row-json.ts';
-import {type ApplyContext, applySpecial, type SpecialRow} from './table-writer.ts';
+import type {SpecialRow} from './segments.ts';
+import {type ApplyContext, applySpecial} from './table-writer.ts';
 import {insertStatement} from './target.ts';
 
 /** When a snapshot's rows are of. */

@@ -1,5 +1,5 @@
 import {Bell} from '../bell.ts';
-import {SegmentQueue} from './table-writer.ts';
+import {SegmentQueue} from './segments.ts';
 
 /** Messages take more room than their rows: so many segments behind one that was refused they are kept. */
 const CAREFUL_SEGMENTS = 100;
