@@ -74,7 +74,10 @@ class Capture {
   /** All that was handed over is durable. */
   #finished: Promise<void> = Promise.resolve();
   #stopping = false;
-  #heardAt = performance.now();
+  /** How often something came from the server, and when that was last looked at. */
+  #heard = 0;
+  #heardBefore = -1;
+  #heardAt = 0;
   /** All before it is durable. */
   #durable: Lsn = NO_LSN;
   /** Written down, and so may be acknowledged. */
@@ -134,7 +137,7 @@ class Capture {
   }
 
   #onData(lsn: Lsn, frame: Buffer, start: number): void {
-    this.#heardAt = performance.now();
+    this.#heard += 1;
     this.#decoder.push(lsn, frame, start);
     // While nothing is being sent a commit goes out at once; otherwise commits gather until the way is free.
     if (this.#decoder.bytes >= this.#fullBytes || this.#decoder.mustSeal) this.#seal();
@@ -153,7 +156,7 @@ class Capture {
     if (this.#queue.length < MOST_QUEUED) resolve();
     Promise.all([this.#share.room(), shorter]).then(() => {
       this.#pausedAt = 0;
-      this.#heardAt = performance.now();
+      this.#heard += 1;
       connection.resume();
     });
   }
@@ -181,7 +184,7 @@ class Capture {
   }
 
   #onKeepalive(walEnd: Lsn, replyRequested: boolean): void {
-    this.#heardAt = performance.now();
+    this.#heard += 1;
     this.#options.history.passed(walEnd);
     if (this.#idle && walEnd > this.#durable) {
       this.#advance(walEnd);
@@ -219,11 +222,13 @@ class Capture {
   #tick(): void {
     // A server that was asked for an answer each second and gave none for so long is not there any more.
     const {FRESHET_SILENCE_MS: silence} = this.#options.settings;
-    const heardAt = this.#heardAt;
-    if (!this.#pausedAt && performance.now() - heardAt > silence) {
+    const heard = this.#heard;
+    if (heard !== this.#heardBefore) this.#heardAt = performance.now();
+    this.#heardBefore = heard;
+    if (!this.#pausedAt && performance.now() - this.#heardAt > silence) {
       // Where this process itself stood still, the answer is there and only waits to be read.
       setImmediate(() => {
-        if (this.#heardAt !== heardAt) return;
+        if (this.#heard !== heard) return;
         this.#fail(new PipelineError('pg.unavailable', `no word from the walsender for ${silence / 1000} s`));
       });
       return;

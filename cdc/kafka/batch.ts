@@ -6,9 +6,7 @@ import {HEADER, type Headers, type InMessage, type Line, type OutMessage, partit
 const MESSAGE_BYTES = 64;
 /** Of each message: where its key begins (none for one to every partition), its value, its row header, its end. */
 const PLACES = 4;
-const CLOSE = '}';
-const COMMA = 0x2c;
-const NEWLINE = 0x0a;
+type Places = readonly [key: number, value: number, header: number];
 
 /**
  * Messages of one batch: their bytes lie in one buffer, and are sliced when the batch is sent. Of a message nothing else
@@ -38,24 +36,15 @@ export class Batch {
     return this.bytes.length + this.count * MESSAGE_BYTES;
   }
 
-  /** Ends a message whose key and value were written, with its technical columns. */
-  add(table: TableSchema, key: number, value: number, technical: string, more?: Headers): void {
-    const header = this.bytes.length;
-    this.bytes.ascii(technical);
+  /**
+   * Ends a message that was written from `key` on: its key, its value, and from `header` on its technical columns. Of a
+   * batch that is handed over directly, one without more headers is a line: the row's image, whose bracket is a comma,
+   * is its value, and a newline stands behind it.
+   */
+  add(table: TableSchema, [key, value, header]: Places, more?: Headers): void {
     if (more) this.#more.set(this.count, more);
     this.tables.push(table);
     this.#places.push(key, value, header, this.bytes.length);
-  }
-
-  /** Ends a row that has no other headers: a line, whose image was written in place of a value. */
-  addLine(table: TableSchema, key: number, image: number, technical: string): void {
-    this.bytes.length -= CLOSE.length;
-    this.bytes.byte(COMMA);
-    const header = this.bytes.length;
-    this.bytes.ascii(technical);
-    this.bytes.byte(NEWLINE);
-    this.tables.push(table);
-    this.#places.push(key, image, header, this.bytes.length);
   }
 
   line(i: number): Line | undefined {
@@ -80,7 +69,7 @@ export class Batch {
   value(i: number): Buffer {
     const value = this.bytes.view(this.#place(i, 1), this.#place(i, 2));
     if (!this.#isLine(i)) return value;
-    const image = `${value.toString('utf8', 0, value.length - 1)}${CLOSE}`;
+    const image = `${value.toString('utf8', 0, value.length - 1)}}`;
     const isDeleted = this.headers(i)[HEADER.row]!.includes('"_is_deleted":1');
     const [before, after] = isDeleted ? [image, 'null'] : ['null', image];
     const {schema, table} = this.tables[i]!.definition;
@@ -119,16 +108,47 @@ export class Batch {
   }
 }
 
-/** A message that is handed over without a topic between: nothing but its place is held until somebody asks. */
+/** Messages of one table in a batch, handed over without a topic between: each is made when somebody asks for it. */
+export class BatchMessages implements Iterable<InMessage> {
+  readonly #batch: Batch;
+  /** Offset of the first one; the others follow. */
+  readonly first: bigint;
+  /** Their places in the batch. */
+  readonly #places: number[] = [];
+
+  constructor(batch: Batch, first: bigint) {
+    this.#batch = batch;
+    this.first = first;
+  }
+  get count(): number {
+    return this.#places.length;
+  }
+  push(place: number): void {
+    this.#places.push(place);
+  }
+  at(n: number): InMessage {
+    return new BatchMessage(this.#batch, this.#places[n]!, this, n);
+  }
+  *[Symbol.iterator](): Generator<InMessage> {
+    for (let n = 0; n < this.count; n++) yield this.at(n);
+  }
+}
+
+/** Nothing but its place is held. */
 export class BatchMessage implements InMessage {
-  readonly offset: bigint;
+  readonly all: BatchMessages;
+  readonly n: number;
   readonly #batch: Batch;
   readonly #i: number;
 
-  constructor(batch: Batch, i: number, offset: bigint) {
+  constructor(batch: Batch, i: number, all: BatchMessages, n: number) {
     this.#batch = batch;
     this.#i = i;
-    this.offset = offset;
+    this.all = all;
+    this.n = n;
+  }
+  get offset(): bigint {
+    return this.all.first + BigInt(this.n);
   }
   get key(): Buffer | null {
     return this.#batch.key(this.#i);

@@ -1,7 +1,7 @@
 import {PipelineError} from '../failures.ts';
 import type {TableSchema} from '../source/table-schema.ts';
-import {type Batch, BatchMessage} from './batch.ts';
-import type {Ends, InMessage} from './message.ts';
+import {type Batch, BatchMessages} from './batch.ts';
+import type {Ends} from './message.ts';
 import type {Published, Publisher, Receiver, Subscriber, Watermark} from './transport.ts';
 
 const stopped = (): PipelineError => new PipelineError('ch.unavailable', 'the sink stopped');
@@ -67,18 +67,20 @@ export class DirectTransport implements Publisher, Subscriber {
 
   async #handOver(batch: Batch): Promise<ReadonlyMap<string, bigint>> {
     const receiver = await this.#receiver.promise;
-    const byTable = new Map<string, InMessage[]>();
-    const ends = new Map<string, bigint>();
+    const byTable = new Map<string, BatchMessages>();
     for (const [i, {name}] of batch.tables.entries()) {
-      const offset = this.#offsets.get(name) ?? 0n;
-      this.#offsets.set(name, offset + 1n);
-      ends.set(name, offset + 1n);
-      const list = byTable.get(name) ?? [];
-      byTable.set(name, list);
-      list.push(new BatchMessage(batch, i, offset));
+      let own = byTable.get(name);
+      if (!own) {
+        own = new BatchMessages(batch, this.#offsets.get(name) ?? 0n);
+        byTable.set(name, own);
+      }
+      own.push(i);
     }
+    const ends = new Map<string, bigint>();
+    for (const [table, {first, count}] of byTable) ends.set(table, first + BigInt(count));
+    for (const [table, end] of ends) this.#offsets.set(table, end);
     for (const [table, messages] of byTable)
-      await receiver.accept({table, partition: 0, first: messages[0]!.offset, messages});
+      await receiver.accept({table, partition: 0, first: messages.first, messages});
     return ends;
   }
 

@@ -5,6 +5,7 @@ import {type RowEncoder, technicalColumns} from '../source/row-encoder.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {Bytes} from '../types/bytes.ts';
 import type {Batch} from './batch.ts';
+import {EnvelopeTail} from './envelope-tail.ts';
 import {HEADER, type Headers} from './message.ts';
 import type {Transaction} from './transaction.ts';
 
@@ -24,6 +25,8 @@ export interface Change {
 const BEFORE = Buffer.from('{"before":');
 const AFTER = Buffer.from(',"after":');
 const NULL = Buffer.from('null');
+const COMMA = 0x2c;
+const NEWLINE = 0x0a;
 
 /** From so many bytes on a message may be too large for a topic; its values would then be asked for by its key. */
 const LARGE = 64 << 10;
@@ -31,8 +34,7 @@ const LARGE = 64 << 10;
 /** Writes Debezium's JSON envelope (schemas off) of one table's changes, straight from the bytes of the tuples. */
 export class EnvelopeWriter {
   readonly rows: RowEncoder;
-  /** Before the time of commit, and behind it. */
-  readonly #source: {readonly head: Buffer; readonly table: Buffer};
+  readonly #tail: EnvelopeTail;
 
   constructor(
     rows: RowEncoder,
@@ -40,14 +42,10 @@ export class EnvelopeWriter {
   ) {
     const {schema, table} = rows.table.definition;
     this.rows = rows;
-    this.#source = {
-      head: Buffer.from(
-        `,"source":{"version":"1.0","connector":"postgresql","name":${JSON.stringify(prefix)},`,
-      ),
-      table: Buffer.from(
-        `"snapshot":"${snapshot}","db":${JSON.stringify(database)},"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)},`,
-      ),
-    };
+    this.#tail = new EnvelopeTail(
+      `,"source":{"version":"1.0","connector":"postgresql","name":${JSON.stringify(prefix)},`,
+      `"snapshot":"${snapshot}","db":${JSON.stringify(database)},"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)},`,
+    );
   }
 
   /** Appends one change to the batch. Throws `pg.protocol` where a key is not known. */
@@ -65,10 +63,11 @@ export class EnvelopeWriter {
     out.bytes(AFTER);
     if (change.now) this.rows.image(out, change.now, false, change.old, change.whole);
     else out.bytes(NULL);
-    this.#tail(out, change, transaction);
+    this.#tail.write(out, change, transaction);
     const large = !batch.isDirect && out.length - valueStart > LARGE;
-    const technical = transaction.technical(change.ordinal, change.op === 'd');
-    batch.add(this.rows.table, keyStart, valueStart, technical, this.#headers(change, large));
+    const header = out.length;
+    transaction.technical(out, change.ordinal, change.op === 'd');
+    batch.add(this.rows.table, [keyStart, valueStart, header], this.#headers(change, large));
   }
 
   /** Appends the row that is now, or the deleted one, without an envelope; false where something else must be told. */
@@ -81,7 +80,11 @@ export class EnvelopeWriter {
       out.length = start;
       return false;
     }
-    batch.addLine(this.rows.table, key, start, transaction.technical(change.ordinal, change.op === 'd'));
+    out.buffer[out.length - 1] = COMMA; // in place of the image's bracket
+    const header = out.length;
+    transaction.technical(out, change.ordinal, change.op === 'd');
+    out.byte(NEWLINE);
+    batch.add(this.rows.table, [key, start, header]);
     return true;
   }
 
@@ -89,22 +92,10 @@ export class EnvelopeWriter {
   truncate(batch: Batch, at: Pick<Change, 'ordinal' | 'lsn'>, transaction: Transaction): void {
     const value = new Bytes(1 << 10);
     value.ascii('{"before":null,"after":null');
-    this.#tail(value, {...at, op: 't'}, transaction);
+    this.#tail.write(value, {...at, op: 't'}, transaction);
     const {commitMicros} = transaction;
     const version = transaction.version(at.ordinal);
     addHorizon(batch, this.rows.table, {version, commitMicros}, value.view());
-  }
-
-  #tail(
-    out: Bytes,
-    {op, ordinal, lsn}: {op: string} & Pick<Change, 'ordinal' | 'lsn'>,
-    transaction: Transaction,
-  ): void {
-    out.bytes(this.#source.head);
-    out.ascii(transaction.time);
-    out.bytes(this.#source.table);
-    out.ascii(transaction.source(lsn, ordinal));
-    out.ascii(`"op":"${op}","ts_ms":${Date.now()},"transaction":null}`);
   }
 
   /** After `image` of the row that is now, or of the deleted one: what it found goes into the headers. */
@@ -147,7 +138,7 @@ export function writeHorizon(batch: Batch, table: TableSchema, horizon: Horizon)
 function addHorizon(batch: Batch, table: TableSchema, {version, commitMicros}: Horizon, value: Buffer): void {
   const start = batch.bytes.length;
   batch.bytes.bytes(value);
-  batch.add(table, start, start, technicalColumns(version, true, commitMicros), {
-    [HEADER.horizon]: Buffer.from(`${version}`),
-  });
+  const header = batch.bytes.length;
+  batch.bytes.ascii(technicalColumns(version, true, commitMicros));
+  batch.add(table, [start, start, header], {[HEADER.horizon]: Buffer.from(`${version}`)});
 }

@@ -2,6 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import {type Lsn, rowVersion} from '../source/lsn.ts';
 import {technicalColumns} from '../source/row-encoder.ts';
+import {Bytes} from '../types/bytes.ts';
 import {Transaction} from './transaction.ts';
 
 test('the columns of each row are those that are counted in a bigint, also where digits carry over', t => {
@@ -25,7 +26,9 @@ test('the columns of each row are those that are counted in a bigint, also where
       const transaction = new Transaction({epoch, commitLsn: commitLsn as Lsn, commitMicros, xid: 1});
       for (const ordinal of ordinals) {
         const version = rowVersion(epoch, commitLsn as Lsn, ordinal);
-        t.is(transaction.technical(ordinal, deleted), technicalColumns(version, deleted, commitMicros));
+        const out = new Bytes();
+        transaction.technical(out, ordinal, deleted);
+        t.is(out.view().toString(), technicalColumns(version, deleted, commitMicros));
       }
     }),
     {seed, numRuns: 500},

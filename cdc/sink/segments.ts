@@ -1,4 +1,5 @@
 import {asPipelineError, PipelineError} from '../failures.ts';
+import {BatchMessage, type BatchMessages} from '../kafka/batch.ts';
 import {HEADER, type InMessage, type Line} from '../kafka/message.ts';
 import type {Reject} from '../source/row-encoder.ts';
 import {Bytes} from '../types/bytes.ts';
@@ -17,6 +18,30 @@ const ROW_BYTES = 1 << 10;
 /** Of a segment's rows, bytes. */
 const SMALLEST = 1 << 12;
 
+/** Messages as they came. Those of a batch are made again when they are asked for: by the million they take their time. */
+class Kept {
+  readonly #runs: (Placed | {all: BatchMessages; from: number; to: number; partition: number})[] = [];
+
+  push(message: InMessage, partition: number): void {
+    if (!(message instanceof BatchMessage)) {
+      this.#runs.push({message, partition});
+      return;
+    }
+    const {all, n} = message;
+    const last = this.#runs.at(-1);
+    if (last && 'all' in last && last.all === all && last.to === n) last.to = n + 1;
+    else this.#runs.push({all, from: n, to: n + 1, partition});
+  }
+
+  list(): Placed[] {
+    return this.#runs.flatMap(run => {
+      if ('message' in run) return run;
+      const {all, from, to, partition} = run;
+      return Array.from({length: to - from}, (_, i) => ({message: all.at(from + i), partition}));
+    });
+  }
+}
+
 /** Messages that are applied in one step: rows of one table definition, or one horizon. */
 export class Segment {
   readonly schemaId: string;
@@ -29,14 +54,16 @@ export class Segment {
   count = 0;
   /** Of its rows. */
   bytes = 0;
-  /** partition → offset behind its last message here */
-  readonly ends = new Map<number, bigint>();
+  readonly #ends = new Map<number, bigint>();
+  /** The last message, until one of another partition comes. */
+  #lastOffset = -1n;
+  #lastPartition = -1;
   oldestCommit = Number.POSITIVE_INFINITY;
   newestCommit = 0;
   /** ClickHouse has its rows, and nothing else has their bytes any more. */
   isSent = false;
   /** Its messages as they came, where they are kept. */
-  readonly kept: Placed[] | undefined;
+  readonly #kept: Kept | undefined;
   /** Its one message cannot be read. */
   readonly broken: PipelineError | undefined;
 
@@ -44,19 +71,48 @@ export class Segment {
     schemaId: string,
     {
       horizon,
-      kept,
+      keep,
       broken,
       expected = SMALLEST,
-    }: Partial<Pick<Segment, 'horizon' | 'kept' | 'broken'>> & {
+    }: Partial<Pick<Segment, 'horizon' | 'broken'>> & {
+      readonly keep: boolean;
       /** How many bytes its rows will have, where that can be guessed: they need not grow then. */
       readonly expected?: number;
-    } = {},
+    },
   ) {
     this.schemaId = schemaId;
     this.horizon = horizon;
-    this.kept = kept;
+    this.#kept = keep ? new Kept() : undefined;
     this.broken = broken;
     this.rows = new Bytes(horizon || broken ? 0 : expected);
+  }
+
+  /** partition → offset behind its last message here */
+  get ends(): ReadonlyMap<number, bigint> {
+    this.#settle();
+    return this.#ends;
+  }
+  get isKept(): boolean {
+    return this.#kept !== undefined;
+  }
+  get kept(): Placed[] | undefined {
+    return this.#kept?.list();
+  }
+
+  reached(message: InMessage, partition: number): void {
+    if (partition !== this.#lastPartition) this.#settle();
+    this.#lastPartition = partition;
+    this.#lastOffset = message.offset;
+  }
+
+  #settle(): void {
+    if (this.#lastPartition >= 0) this.#ends.set(this.#lastPartition, this.#lastOffset + 1n);
+  }
+
+  /** @param bytes what it takes in memory, where it is kept. */
+  keep(message: InMessage, partition: number, bytes: number): void {
+    this.#kept?.push(message, partition);
+    if (this.#kept) this.keptBytes += bytes;
   }
 
   /** What it takes in memory, roughly. */
@@ -110,8 +166,9 @@ export class SegmentQueue {
     } catch (thrown) {
       const broken = asPipelineError(thrown);
       if (!this.keep || broken.reaction !== 'park') throw thrown;
-      const segment = new Segment('', {broken, kept: [{message, partition}]});
-      segment.ends.set(partition, message.offset + 1n);
+      const segment = new Segment('', {broken, keep: true});
+      segment.keep(message, partition, 0);
+      segment.reached(message, partition);
       this.#segments.push(segment);
     }
     const now = this.#segments.at(-1)!;
@@ -127,7 +184,7 @@ export class SegmentQueue {
     const {offset, value, headers} = message;
     if (value === null) {
       // A tombstone says nothing new: the deletion came before it.
-      this.#segment('', 0).ends.set(partition, offset + 1n);
+      this.#segment('', 0).reached(message, partition);
       return;
     }
     const technical = headers[HEADER.row];
@@ -142,8 +199,9 @@ export class SegmentQueue {
     const version = headers[HEADER.horizon]?.toString('latin1');
     if (version !== undefined) {
       const horizon = {version, commitMicros: String(facts.commitMicros)};
-      const segment = new Segment(schemaId, {horizon, ...(this.keep && {kept: [{message, partition}]})});
-      segment.ends.set(partition, offset + 1n);
+      const segment = new Segment(schemaId, {horizon, keep: this.keep});
+      segment.keep(message, partition, 0);
+      segment.reached(message, partition);
       this.#segments.push(segment);
       return;
     }
@@ -161,23 +219,20 @@ export class SegmentQueue {
       segment.rows.byte(NEWLINE);
       segment.bytes = segment.bytes + image.length + technical.length + 1;
     }
-    this.#added(segment, {message, partition}, value.length, facts.commitMicros);
+    this.#added(segment, message, partition, value.length, facts.commitMicros);
   }
 
   #addLine(message: InMessage, {bytes, schemaId}: Line, partition: number): void {
     const segment = this.#segment(schemaId, bytes.length);
     segment.rows.bytes(bytes);
     segment.bytes += bytes.length;
-    this.#added(segment, {message, partition}, bytes.length, commitOf(bytes, bytes.length - 2).commitMicros);
+    this.#added(segment, message, partition, bytes.length, commitOf(bytes, bytes.length - 2).commitMicros);
   }
 
-  #added(segment: Segment, placed: Placed, bytes: number, commitMicros: number): void {
-    if (segment.kept) {
-      segment.kept.push(placed);
-      segment.keptBytes += this.#weigh ? bytes + KEPT_BYTES : PLACE_BYTES;
-    }
+  #added(segment: Segment, message: InMessage, partition: number, bytes: number, commitMicros: number): void {
+    segment.keep(message, partition, this.#weigh ? bytes + KEPT_BYTES : PLACE_BYTES);
+    segment.reached(message, partition);
     segment.count += 1;
-    segment.ends.set(placed.partition, placed.message.offset + 1n);
     segment.oldestCommit = Math.min(segment.oldestCommit, commitMicros);
     segment.newestCommit = Math.max(segment.newestCommit, commitMicros);
   }
@@ -189,14 +244,14 @@ export class SegmentQueue {
       last &&
       !last.horizon &&
       !last.broken &&
-      (last.kept !== undefined) === this.keep &&
+      last.isKept === this.keep &&
       (schemaId === '' || last.schemaId === schemaId) &&
       last.bytes + more <= this.#maxBytes
     ) {
       return last;
     }
     const segment = new Segment(schemaId || (last?.schemaId ?? ''), {
-      ...(this.keep && {kept: []}),
+      keep: this.keep,
       expected: this.#expected,
     });
     this.#segments.push(segment);
@@ -238,7 +293,7 @@ function stands(bytes: Buffer, wanted: Buffer, place: number): boolean {
 /** What a message's headers and objects hold in memory, roughly. */
 const KEPT_BYTES = 1_000;
 /** The same of one whose bytes somebody else holds. */
-const PLACE_BYTES = 100;
+const PLACE_BYTES = 16;
 
 function specialRow(message: InMessage, technical: string, image: Buffer): SpecialRow {
   const {key, value, headers} = message;

@@ -149,11 +149,13 @@ class Sink implements Receiver {
     const {turn} = table;
     try {
       await this.#insert(name, table, segment);
-      if (segment.kept) await this.#refusals.applied(name, segment.kept);
+      if (segment.isKept && this.#refusals.of(name).size > 0)
+        await this.#refusals.applied(name, segment.kept ?? []);
     } catch (thrown) {
       const error = asPipelineError(thrown);
       if (error.reaction !== 'park') throw error;
-      if (segment.kept) await this.#applyApart(name, table, segment.kept, error);
+      const {kept} = segment;
+      if (kept) await this.#applyApart(name, table, kept, error);
       else this.#again(name, table);
     }
     if (turn !== table.turn) return; // all of it comes once more

@@ -124,19 +124,22 @@ export class ReplicationConnection {
       `${streaming ? "proto_version '2', streaming 'on'" : "proto_version '1'"}, ` +
       `publication_names ${pgLiteral(pgName(publication))}, messages 'true')`;
     const {promise, resolve, reject} = Promise.withResolvers<void>();
-    const stop = (): void => resolve();
+    let over = false; // a signal of several others takes long to say so
+    const stop = (): void => {
+      over = true;
+      resolve();
+    };
     signal.addEventListener('abort', stop, {once: true});
     this.#client.once('end', () => reject(new PipelineError('pg.unavailable', 'the walsender hung up')));
-    let failed = false;
     this.#wire.on('copyData', ({chunk}) => {
       // More frames can lie in the same piece of the socket: behind one that failed none counts, its commit above all.
-      if (failed || signal.aborted) return;
+      if (over) return;
       try {
         if (chunk[0] === 0x77) onData(chunk.readBigUInt64BE(1) as Lsn, chunk, 25);
         else if (chunk[0] === 0x6b) onKeepalive(chunk.readBigUInt64BE(1) as Lsn, chunk[17] === 1);
         else throw new PipelineError('pg.protocol', `a replication message ${chunk[0]}`);
       } catch (error) {
-        failed = true;
+        over = true;
         reject(error);
       }
     });

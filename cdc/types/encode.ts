@@ -8,6 +8,8 @@ import {type Bytes, writeString} from './bytes.ts';
 export type Encoder = (out: Bytes, source: Buffer, start: number, end: number) => string | undefined;
 
 const NULL = Buffer.from('null');
+const TRUE = Buffer.from('true');
+const FALSE = Buffer.from('false');
 const QUOTE = 0x22;
 const MINUS = 0x2d;
 const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x30 && byte <= 0x39;
@@ -32,7 +34,7 @@ export const string: Encoder = (out, source, start, end) => {
 };
 
 export const bool: Encoder = (out, source, start) => {
-  out.ascii(source[start] === 0x74 ? 'true' : 'false');
+  out.bytes(source[start] === 0x74 ? TRUE : FALSE);
   return undefined;
 };
 
@@ -119,7 +121,8 @@ export const timestamptz: Encoder = (out, source, start, end) => {
   const at = out.length;
   out.slice(source, start, end - 3);
   out.buffer[at + 10] = 0x54; // T
-  out.ascii('Z"');
+  out.byte(0x5a); // Z
+  out.byte(QUOTE);
   return undefined;
 };
 
