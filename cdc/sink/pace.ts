@@ -32,8 +32,8 @@ export class Pace {
   #free = MOST_INSERTS;
   /** Between two inserts of a table, ms. */
   #interval = 0;
-  /** What the inserts of all tables take, when they take turns, ms. */
-  #turns = 0;
+  /** As long as inserts are to take one of `SHARE` parts of the time, however many tables there are, ms. */
+  #unhurried = 0;
   #reckonedAt = Number.NEGATIVE_INFINITY;
 
   /** @param longestMs no row waits longer, unless inserts would take most of the time. @param now milliseconds of a clock that goes forwards alone. */
@@ -44,13 +44,13 @@ export class Pace {
 
   /**
    * Milliseconds from now; zero or less where the table's rows may go.
-   * @param lateMs so long ago the first of them was committed.
+   * @param lateMs so long ago the first of them was committed, where more are coming.
    */
   wait(table: string, lateMs = 0): number {
     const own = this.#tables.get(table);
     if (!own) return 0;
     this.#reckon();
-    const late = Math.min(lateMs * MORE_LATE, this.#turns * SHARE);
+    const late = Math.min(lateMs * MORE_LATE, this.#unhurried);
     return own.begun + Math.max(this.#interval, late) - this.#now();
   }
 
@@ -87,7 +87,8 @@ export class Pace {
       if (begun >= now - this.#longestMs) lately += took;
       if (begun >= now - BUSY_MS) busy += took;
     }
-    this.#turns = busy / MOST_INSERTS;
-    this.#interval = Math.max(Math.min(this.#longestMs, lately * SHARE), this.#turns * MOST_SHARE);
+    const turns = busy / MOST_INSERTS;
+    this.#unhurried = Math.max(lately, turns) * SHARE;
+    this.#interval = Math.max(Math.min(this.#longestMs, lately * SHARE), turns * MOST_SHARE);
   }
 }

@@ -17,6 +17,9 @@ import type {SinkOptions} from './sink-options.ts';
 import {TableWork} from './table-work.ts';
 import {applySegment} from './table-writer.ts';
 
+/** While messages come at shorter intervals there are more. */
+const MORE_COME_MS = 100;
+
 /** How often a sink looks whether a table that it set aside is to go on. */
 const LOOK_MS = 1_000;
 
@@ -43,6 +46,8 @@ class Sink implements Receiver {
   readonly #refusals: Refusals;
   readonly #share: Share;
   #draining = false;
+  /** When messages came last (performance.now). */
+  #acceptedAt = 0;
 
   constructor(options: SinkOptions, stop: AbortSignal) {
     this.#options = options;
@@ -83,6 +88,7 @@ class Sink implements Receiver {
   async accept(delivery: Delivery): Promise<void> {
     const table = this.#table(delivery.table);
     const {partition, first, messages} = delivery;
+    this.#acceptedAt = performance.now();
     if (!table.parked) {
       if (!table.next.has(partition)) table.next.set(partition, first);
       let grown = 0;
@@ -124,9 +130,10 @@ class Sink implements Receiver {
         await table.bell.heard();
         continue;
       }
-      const wait = this.#pace.wait(name, Date.now() - table.queue.oldestCommit / 1000);
+      const moreCome = budget.roomy && performance.now() < this.#acceptedAt + MORE_COME_MS;
+      const wait = this.#pace.wait(name, moreCome ? Date.now() - table.queue.oldestCommit / 1000 : 0);
       if (wait > 0 && !table.queue.hasFull && !this.#draining && !budget.pressed) {
-        await table.bell.heard(wait);
+        await table.bell.heard(Math.min(wait, MORE_COME_MS));
         continue;
       }
       await this.#pace.turn(name, () => this.#applyNext(name, table));
