@@ -1,5 +1,6 @@
 import {compressionsAlgorithms, crc32c} from '@platformatic/kafka';
 import {PipelineError} from '../failures.ts';
+import {stands} from '../types/bytes.ts';
 import {HEADER, type InMessage} from './message.ts';
 import {AT, MAGIC} from './record-batch.ts';
 
@@ -124,8 +125,7 @@ class RecordReader {
 
   #name(start: number, length: number): string {
     for (const {name, bytes} of NAMES) {
-      if (bytes.length === length && this.#bytes.compare(bytes, 0, length, start, start + length) === 0)
-        return name;
+      if (bytes.length === length && stands(this.#bytes, bytes, start)) return name;
     }
     return this.#bytes.toString('utf8', start, start + length);
   }
@@ -150,6 +150,11 @@ interface KeyPlace {
   readonly length: number;
 }
 
+/**
+ * With its parts as views. Places in the bytes instead of views are fewer objects, and made a sink take twice the time:
+ * V8 then has no reason for a collection of the young objects, by which it frees what the sockets have read, and frees
+ * that by full collections (Node 24).
+ */
 class Fetched implements InMessage {
   readonly offset: bigint;
   readonly value: Buffer | null;

@@ -2,7 +2,7 @@ import {asPipelineError, PipelineError} from '../failures.ts';
 import {BatchMessage, type BatchMessages} from '../kafka/batch.ts';
 import {HEADER, type InMessage, type Line} from '../kafka/message.ts';
 import type {Reject} from '../source/row-encoder.ts';
-import {Bytes} from '../types/bytes.ts';
+import {Bytes, stands} from '../types/bytes.ts';
 import type {Placed} from './dead-letters.ts';
 import {rowImage, splitObject} from './row-json.ts';
 import type {IncompleteRow} from './toast.ts';
@@ -282,12 +282,6 @@ function commitOf(bytes: Buffer, end: number): {commitMicros: number; at: number
     commitMicros += digit * unit;
   }
   return {commitMicros, at: at + 1};
-}
-
-/** Do these bytes stand at that place? */
-function stands(bytes: Buffer, wanted: Buffer, place: number): boolean {
-  for (let i = 0; i < wanted.length; i++) if (bytes[place + i] !== wanted[i]) return false;
-  return true;
 }
 
 /** What a message's headers and objects hold in memory, roughly. */

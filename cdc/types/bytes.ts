@@ -32,6 +32,12 @@ function giveBack(buffer: Buffer): void {
   while (freeBytes > MOST_FREE) freeBytes -= free.shift()!.length;
 }
 
+/** Do these bytes stand at that place? */
+export function stands(bytes: Buffer, wanted: Buffer, place: number): boolean {
+  for (let i = 0; i < wanted.length; i++) if (bytes[place + i] !== wanted[i]) return false;
+  return true;
+}
+
 const NONE = Buffer.alloc(0);
 /** So few bytes are copied faster one by one than by a call. */
 const FEW = 32;
