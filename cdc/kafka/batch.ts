@@ -65,7 +65,7 @@ export class Batch {
     return start === end ? null : this.bytes.view(start, end);
   }
 
-  /** Of a line an envelope with as much as a dead letter needs. */
+  /** Of a line an envelope with as much as a dead letter needs; whether the row was new is not known any more. */
   value(i: number): Buffer {
     const value = this.bytes.view(this.#place(i, 1), this.#place(i, 2));
     if (!this.#isLine(i)) return value;

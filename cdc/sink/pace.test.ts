@@ -6,12 +6,19 @@ const LONGEST = 300;
 function at(): {pace: Pace; clock: {ms: number}; insert: (table: string, took: number) => Promise<void>} {
   const clock = {ms: 1_000};
   const pace = new Pace(LONGEST, () => clock.ms);
-  const insert = (table: string, took: number): Promise<void> =>
-    pace.turn(table, async () => {
-      clock.ms += took;
-    });
+  const insert = async (table: string, took: number): Promise<void> => {
+    const turn = await pace.turn(table);
+    clock.ms += took;
+    turn.leave();
+  };
   return {clock, pace, insert};
 }
+
+const first = (turn: Promise<unknown>): Promise<string> =>
+  Promise.race([
+    turn.then(() => 'has it'),
+    new Promise<string>(resolve => setImmediate(() => resolve('waits'))),
+  ]);
 
 test('rows of a quiet table wait for nothing', async t => {
   const {pace, clock, insert} = at();
@@ -44,13 +51,10 @@ test('many tables wait for longer than that rather than insert all the time', as
   const begin = clock.ms;
   for (let cycle = 0; cycle < 2; cycle++)
     for (let i = 0; i < 600; i += MOST_INSERTS) {
-      const side = Promise.withResolvers<void>();
-      const inserts = Array.from({length: MOST_INSERTS}, (_, k) =>
-        pace.turn(`t${i + k}`, () => side.promise),
-      );
+      const turns = Array.from({length: MOST_INSERTS}, (_, k) => pace.turn(`t${i + k}`));
+      const all = await Promise.all(turns);
       clock.ms += TOOK;
-      side.resolve();
-      await Promise.all(inserts);
+      for (const turn of all) turn.leave();
     }
   const took = (clock.ms - begin) / 2;
   t.true(took > LONGEST * 2);
@@ -64,18 +68,34 @@ test('tables take turns, and only so many insert at one time', async t => {
   let most = 0;
   const order: number[] = [];
   await Promise.all(
-    Array.from({length: MOST_INSERTS * 3}, (_, i) =>
-      pace.turn(`t${i}`, async () => {
-        order.push(i);
-        most = Math.max(most, ++now);
-        await new Promise(setImmediate);
-        now -= 1;
-      }),
-    ),
+    Array.from({length: MOST_INSERTS * 3}, async (_, i) => {
+      const turn = await pace.turn(`t${i}`);
+      order.push(i);
+      most = Math.max(most, ++now);
+      await new Promise(setImmediate);
+      now -= 1;
+      turn.leave();
+    }),
   );
   t.is(most, MOST_INSERTS);
   t.deepEqual(
     order,
-    [...order].sort((a, b) => a - b),
+    order.toSorted((a, b) => a - b),
   );
+});
+
+test('who waits before another attempt leaves the turn to others, and takes it again', async t => {
+  const {pace} = at();
+  const failing = await Promise.all(Array.from({length: MOST_INSERTS}, (_, i) => pace.turn(`broken${i}`)));
+  const other = pace.turn('sound');
+  failing[0]!.leave();
+  const sound = await other;
+  const again = failing[0]!.take();
+  t.is(await first(again), 'waits');
+  sound.leave();
+  await again;
+  failing[0]!.leave();
+  failing[0]!.leave(); // a second time it gives nothing away
+  await pace.turn('one');
+  t.is(await first(pace.turn('two')), 'waits');
 });

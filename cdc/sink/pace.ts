@@ -36,7 +36,10 @@ export class Pace {
   #unhurried = 0;
   #reckonedAt = Number.NEGATIVE_INFINITY;
 
-  /** @param longestMs no row waits longer, unless inserts would take most of the time. @param now milliseconds of a clock that goes forwards alone. */
+  /**
+   * @param longestMs no row waits longer, unless inserts would take most of the time.
+   * @param now milliseconds of a clock that goes forwards alone.
+   */
   constructor(longestMs: number, now = (): number => performance.now()) {
     this.#longestMs = longestMs;
     this.#now = now;
@@ -54,26 +57,30 @@ export class Pace {
     return own.begun + Math.max(this.#interval, late) - this.#now();
   }
 
-  /** Has a table insert when its turn has come. */
-  async turn(table: string, insert: () => Promise<void>): Promise<void> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>(resolve => this.#waiting.push(resolve));
-    const begun = this.#now();
-    try {
-      await insert();
-    } finally {
-      this.#inserted(table, begun);
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free += 1;
-    }
+  /** Resolves when the table's turn has come. */
+  async turn(table: string): Promise<Turn> {
+    const turn = new Turn({
+      free: () => this.#freed(),
+      now: this.#now,
+      over: begun => this.#over(table, begun),
+    });
+    await turn.take();
+    return turn;
   }
 
-  #inserted(table: string, begun: number): void {
+  async #freed(): Promise<void> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>(resolve => this.#waiting.push(resolve));
+  }
+
+  #over(table: string, begun: number): void {
     const took = this.#now() - begun;
     const known = this.#tables.get(table);
     if (known) Object.assign(known, {begun, took: known.took + WEIGHT * (took - known.took)});
     else this.#tables.set(table, {begun, took});
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#free += 1;
   }
 
   /** Once for many tables. */
@@ -90,5 +97,29 @@ export class Pace {
     const turns = busy / MOST_INSERTS;
     this.#unhurried = Math.max(lately, turns) * SHARE;
     this.#interval = Math.max(Math.min(this.#longestMs, lately * SHARE), turns * MOST_SHARE);
+  }
+}
+
+/** A table's turn to insert. Who waits before another attempt leaves it to others. */
+export class Turn {
+  readonly #pace: {free(): Promise<void>; now(): number; over(begun: number): void};
+  #begun: number | undefined;
+
+  constructor(pace: {free(): Promise<void>; now(): number; over(begun: number): void}) {
+    this.#pace = pace;
+  }
+
+  /** Resolves when it is its turn; at once where it is. */
+  async take(): Promise<void> {
+    if (this.#begun !== undefined) return;
+    await this.#pace.free();
+    this.#begun = this.#pace.now();
+  }
+
+  leave(): void {
+    if (this.#begun === undefined) return;
+    const begun = this.#begun;
+    this.#begun = undefined;
+    this.#pace.over(begun);
   }
 }

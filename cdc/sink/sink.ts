@@ -9,7 +9,7 @@ import type {TableSchema} from '../source/table-schema.ts';
 import {Completeness} from './completeness.ts';
 import type {Placed} from './dead-letters.ts';
 import {FreshnessLog} from './freshness-log.ts';
-import {Pace} from './pace.ts';
+import {Pace, type Turn} from './pace.ts';
 import {Refusals} from './refusals.ts';
 import {nameOf} from './registry.ts';
 import {type Segment, SegmentQueue} from './segments.ts';
@@ -136,15 +136,20 @@ class Sink implements Receiver {
         await table.bell.heard(Math.min(wait, MORE_COME_MS));
         continue;
       }
-      await this.#pace.turn(name, () => this.#applyNext(name, table));
+      const turn = await this.#pace.turn(name);
+      try {
+        await this.#applyNext(name, table, turn);
+      } finally {
+        turn.leave();
+      }
     }
   }
 
-  async #applyNext(name: string, table: TableWork): Promise<void> {
-    const segment = table.queue.shift();
-    if (!segment || this.#failed.signal.aborted) return; // it was cleared while it waited for its turn
+  async #applyNext(name: string, table: TableWork, turn: Turn): Promise<void> {
+    const segment = this.#failed.signal.aborted ? undefined : table.queue.shift();
+    if (!segment) return; // it was cleared while it waited for its turn
     try {
-      await this.#apply(name, table, segment);
+      await this.#apply(name, table, segment, turn);
     } catch (error) {
       await this.#park(name, table, segment, asPipelineError(error));
     }
@@ -152,20 +157,20 @@ class Sink implements Receiver {
     if (segment.isSent) segment.rows.release();
   }
 
-  async #apply(name: string, table: TableWork, segment: Segment): Promise<void> {
-    const {turn} = table;
+  async #apply(name: string, table: TableWork, segment: Segment, turn: Turn): Promise<void> {
+    const {delivery} = table;
     try {
-      await this.#insert(name, table, segment);
+      await this.#insert(name, table, segment, turn);
       if (segment.isKept && this.#refusals.of(name).size > 0)
         await this.#refusals.applied(name, segment.kept ?? []);
     } catch (thrown) {
       const error = asPipelineError(thrown);
       if (error.reaction !== 'park') throw error;
       const {kept} = segment;
-      if (kept) await this.#applyApart(name, table, kept, error);
+      if (kept) await this.#applyApart(name, table, kept, {known: error, turn});
       else this.#again(name, table);
     }
-    if (turn !== table.turn) return; // all of it comes once more
+    if (delivery !== table.delivery) return; // all of it comes once more
     table.applied();
     this.#visible(name, table, segment.ends);
   }
@@ -178,7 +183,7 @@ class Sink implements Receiver {
     }
   }
 
-  async #insert(name: string, work: TableWork, segment: Segment): Promise<void> {
+  async #insert(name: string, work: TableWork, segment: Segment, turn: Turn): Promise<void> {
     const {client, settings, registry, letters, log} = this.#options;
     if (segment.broken) throw segment.broken;
     if (segment.schemaId === '') return;
@@ -193,7 +198,13 @@ class Sink implements Receiver {
     let attempts = 0;
     const insert = async (): Promise<void> => {
       attempts += 1;
-      await applySegment({client, settings, table, letters}, segment);
+      await turn.take();
+      try {
+        await applySegment({client, settings, table, letters}, segment);
+      } catch (error) {
+        turn.leave();
+        throw error;
+      }
     };
     try {
       await retrying(`insert into ${name}`, insert, {log, signal: this.#ending});
@@ -211,12 +222,12 @@ class Sink implements Receiver {
     name: string,
     table: TableWork,
     kept: readonly Placed[],
-    known: PipelineError,
+    {known, turn}: {known: PipelineError; turn: Turn},
   ): Promise<void> {
     const insert = async (messages: readonly Placed[]): Promise<void> => {
       const queue = new SegmentQueue(Number.POSITIVE_INFINITY, false, true);
       for (const {message, partition} of messages) queue.add(message, partition);
-      for (let part = queue.shift(); part; part = queue.shift()) await this.#insert(name, table, part);
+      for (let part = queue.shift(); part; part = queue.shift()) await this.#insert(name, table, part, turn);
     };
     const stopped = await this.#refusals.apart(name, kept, insert, known);
     if (!stopped) return;

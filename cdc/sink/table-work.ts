@@ -13,7 +13,7 @@ export class TableWork {
   /** partition → offset of the first message that is not visible */
   readonly next = new Map<number, bigint>();
   /** Rises when messages are going to be delivered again. */
-  turn = 0;
+  delivery = 0;
   /** Rows of this generation and older ones are not applied any more: the table is to be read into another target. */
   passedOver = 0;
   readonly #always: boolean;
@@ -33,7 +33,7 @@ export class TableWork {
 
   /** Everything from `next` on comes again, and its messages are kept. Gives the bytes that were held. */
   startAgain(): number {
-    this.turn += 1;
+    this.delivery += 1;
     this.#keep();
     return this.clear();
   }
