@@ -1,6 +1,14 @@
 import type {TableSchema} from '../source/table-schema.ts';
 import {Bytes} from '../types/bytes.ts';
-import {HEADER, type Headers, type InMessage, type Line, type OutMessage, partitionOf} from './message.ts';
+import {
+  HEADER,
+  type Headers,
+  type InMessage,
+  isDeletion,
+  type Line,
+  type OutMessage,
+  partitionOf,
+} from './message.ts';
 
 /** A message's places, and now and then more headers. */
 const MESSAGE_BYTES = 64;
@@ -70,7 +78,7 @@ export class Batch {
     const value = this.bytes.view(this.#place(i, 1), this.#place(i, 2));
     if (!this.#isLine(i)) return value;
     const image = `${value.toString('utf8', 0, value.length - 1)}}`;
-    const isDeleted = this.headers(i)[HEADER.row]!.includes('"_is_deleted":1');
+    const isDeleted = isDeletion(this.headers(i)[HEADER.row]!);
     const [before, after] = isDeleted ? [image, 'null'] : ['null', image];
     const {schema, table} = this.tables[i]!.definition;
     const source = JSON.stringify({connector: 'postgresql', schema, table});

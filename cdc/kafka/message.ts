@@ -23,6 +23,9 @@ export const HEADER = {
 
 export type Headers = Readonly<Record<string, Buffer>>;
 
+/** Do technical columns, as `HEADER.row` has them, say that the row is gone? */
+export const isDeletion = (technical: Buffer | string): boolean => technical.includes('"_is_deleted":1');
+
 /** A record on its way into a topic. */
 export interface OutMessage {
   readonly table: TableSchema;

@@ -1,7 +1,7 @@
 import {PipelineError} from '../failures.ts';
 import {joinObject, rowImage, splitObject} from '../sink/row-json.ts';
 import type {TableSchema} from '../source/table-schema.ts';
-import {HEADER, type OutMessage} from './message.ts';
+import {HEADER, isDeletion, type OutMessage} from './message.ts';
 import type {Records} from './producer.ts';
 
 /** Brokers hang up on a request of more than 100 MiB (`socket.request.max.bytes`), whatever the topic takes. */
@@ -102,7 +102,7 @@ function withoutLargest(message: OutMessage, limit: number): OutMessage | Pipeli
       {table: table.name},
     );
   const {[HEADER.rejects]: _, ...others} = headers;
-  if (String(headers[HEADER.row]).includes('"_is_deleted":1')) {
+  if (isDeletion(headers[HEADER.row] ?? '')) {
     const small = rebuilt('null', others); // of a deletion the key is enough
     return wireBytes(small) > limit ? refused() : small;
   }

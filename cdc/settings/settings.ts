@@ -13,8 +13,8 @@ const list = (fallback: string) =>
         .map(part => part.trim())
         .filter(part => part !== ''),
     );
-const whole = (min: number, max: number, fallback: number) =>
-  z.coerce.number().int().min(min).max(max).default(fallback);
+const between = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const whole = (min: number, max: number, fallback: number) => between(min, max).default(fallback);
 const flag = z
   .enum(['true', 'false'])
   .default('false')
@@ -98,11 +98,7 @@ export const ROWS = {
     .regex(/^[A-Za-z0-9._-]{1,100}$/)
     .default('freshet')
     .describe('topics are PREFIX.schema.table'),
-  FRESHET_TOPIC_PARTITIONS: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .max(1000)
+  FRESHET_TOPIC_PARTITIONS: between(1, 1000)
     .optional()
     .describe(
       'partitions of a topic that is created; by default 4, and fewer where there are more than 50 tables',

@@ -7,6 +7,9 @@ import {tlsFiles} from '../source/postgres.ts';
 
 export type {ClickHouseClient} from '@clickhouse/client';
 
+/** Of one client. */
+export const CONNECTIONS = 16;
+
 export function clickhouseClient(settings: Settings): ClickHouseClient {
   const {ca, cert, key} = tlsFiles(settings, 'CLICKHOUSE');
   return createClient({
@@ -15,7 +18,7 @@ export function clickhouseClient(settings: Settings): ClickHouseClient {
     password: settings.FRESHET_CLICKHOUSE_PASSWORD,
     application: 'freshet',
     request_timeout: settings.FRESHET_SILENCE_MS * 2,
-    max_open_connections: 16,
+    max_open_connections: CONNECTIONS,
     // Below ClickHouse's own 10 s (keep_alive_timeout), so that no request goes out on a connection it has closed.
     keep_alive: {enabled: true, idle_socket_ttl: 2_500},
     log: {level: 127}, // errors are thrown; the client's own log would tell them twice

@@ -1,5 +1,7 @@
+import {CONNECTIONS} from './clickhouse.ts';
+
 /** Inserts at one time; the client's other connections are for what tables look up. */
-export const MOST_INSERTS = 12;
+export const MOST_INSERTS = CONNECTIONS - 4;
 /** Inserts take one part of this many of the time, as long as no row waits for longer than the settings say. */
 const SHARE = 10;
 /** With so many tables that this cannot be, they take half of it: rows that come faster than that wait anyway. */

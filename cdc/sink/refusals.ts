@@ -67,11 +67,11 @@ export class Refusals {
   }
 
   /** Closes the letters of messages that were refused once, and were applied now. */
-  async applied(name: string, messages: readonly Placed[]): Promise<void> {
+  async applied(name: string, messages: Iterable<Placed>): Promise<void> {
     const open = this.of(name);
     if (open.size === 0) return;
     const {letters} = this.#options;
-    const closed = messages.flatMap(one => open.get(placeOf(one)) ?? []);
+    const closed = [...messages].flatMap(one => open.get(placeOf(one)) ?? []);
     if (closed.length === 0) return;
     await this.#retrying(() => letters.close(closed, 'retried'));
     for (const letter of closed) open.delete(letterPlace(letter));

@@ -19,7 +19,7 @@ const ROW_BYTES = 1 << 10;
 const SMALLEST = 1 << 12;
 
 /** Messages as they came. Those of a batch are made again when they are asked for: by the million they take their time. */
-class Kept {
+class Kept implements Iterable<Placed> {
   readonly #runs: (Placed | {all: BatchMessages; from: number; to: number; partition: number})[] = [];
 
   push(message: InMessage, partition: number): void {
@@ -33,12 +33,11 @@ class Kept {
     else this.#runs.push({all, from: n, to: n + 1, partition});
   }
 
-  list(): Placed[] {
-    return this.#runs.flatMap(run => {
-      if ('message' in run) return run;
-      const {all, from, to, partition} = run;
-      return Array.from({length: to - from}, (_, i) => ({message: all.at(from + i), partition}));
-    });
+  *[Symbol.iterator](): Generator<Placed> {
+    for (const run of this.#runs) {
+      if ('message' in run) yield run;
+      else for (let n = run.from; n < run.to; n++) yield {message: run.all.at(n), partition: run.partition};
+    }
   }
 }
 
@@ -63,7 +62,7 @@ export class Segment {
   /** ClickHouse has its rows, and nothing else has their bytes any more. */
   isSent = false;
   /** Its messages as they came, where they are kept. */
-  readonly #kept: Kept | undefined;
+  readonly kept: Kept | undefined;
   /** Its one message cannot be read. */
   readonly broken: PipelineError | undefined;
 
@@ -82,7 +81,7 @@ export class Segment {
   ) {
     this.schemaId = schemaId;
     this.horizon = horizon;
-    this.#kept = keep ? new Kept() : undefined;
+    this.kept = keep ? new Kept() : undefined;
     this.broken = broken;
     this.rows = new Bytes(horizon || broken ? 0 : expected);
   }
@@ -91,12 +90,6 @@ export class Segment {
   get ends(): ReadonlyMap<number, bigint> {
     this.#settle();
     return this.#ends;
-  }
-  get isKept(): boolean {
-    return this.#kept !== undefined;
-  }
-  get kept(): Placed[] | undefined {
-    return this.#kept?.list();
   }
 
   reached(message: InMessage, partition: number): void {
@@ -111,8 +104,9 @@ export class Segment {
 
   /** @param bytes what it takes in memory, where it is kept. */
   keep(message: InMessage, partition: number, bytes: number): void {
-    this.#kept?.push(message, partition);
-    if (this.#kept) this.keptBytes += bytes;
+    if (!this.kept) return;
+    this.kept.push(message, partition);
+    this.keptBytes += bytes;
   }
 
   /** What it takes in memory, roughly. */
@@ -244,7 +238,7 @@ export class SegmentQueue {
       last &&
       !last.horizon &&
       !last.broken &&
-      last.isKept === this.keep &&
+      (last.kept !== undefined) === this.keep &&
       (schemaId === '' || last.schemaId === schemaId) &&
       last.bytes + more <= this.#maxBytes
     ) {

@@ -161,13 +161,11 @@ class Sink implements Receiver {
     const {delivery} = table;
     try {
       await this.#insert(name, table, segment, turn);
-      if (segment.isKept && this.#refusals.of(name).size > 0)
-        await this.#refusals.applied(name, segment.kept ?? []);
+      if (segment.kept) await this.#refusals.applied(name, segment.kept);
     } catch (thrown) {
       const error = asPipelineError(thrown);
       if (error.reaction !== 'park') throw error;
-      const {kept} = segment;
-      if (kept) await this.#applyApart(name, table, kept, {known: error, turn});
+      if (segment.kept) await this.#applyApart(name, table, [...segment.kept], {known: error, turn});
       else this.#again(name, table);
     }
     if (delivery !== table.delivery) return; // all of it comes once more

@@ -1,4 +1,5 @@
 import {PipelineError} from '../failures.ts';
+import {isDeletion} from '../kafka/message.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Settings} from '../settings/settings.ts';
 import type {TableSchema} from '../source/table-schema.ts';
@@ -14,8 +15,6 @@ import {inPieces} from './toast-pieces.ts';
 const CLOSE = 0x7d;
 const COMMA = 0x2c;
 const NEWLINE = 0x0a;
-
-const isDeletion = (technical: string): boolean => technical.includes('"_is_deleted":1');
 
 export interface ApplyContext {
   readonly client: ClickHouseClient;
