@@ -2,7 +2,13 @@ import {Bell} from './bell.ts';
 import type {Budget, Share} from './budget.ts';
 import type {History} from './continuity.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
-import {ChangeDecoder, type Commit, heldBy, type SealedBatch} from './kafka/change-decoder.ts';
+import {
+  ChangeDecoder,
+  type Commit,
+  heldBy,
+  type SealedBatch,
+  UnannouncedChange,
+} from './kafka/change-decoder.ts';
 import type {Ends} from './kafka/message.ts';
 import {FULL_REQUEST} from './kafka/requests.ts';
 import type {Publisher} from './kafka/transport.ts';
@@ -103,6 +109,7 @@ class Capture {
 
   async run(signal: AbortSignal): Promise<void> {
     const {connection, settings} = this.#options;
+    let unannounced: UnannouncedChange | undefined;
     const ticker = setInterval(() => this.#tick(), TICK_MS);
     const sender = this.#sendLoop().catch(error => this.#fail(error));
     try {
@@ -114,15 +121,20 @@ class Capture {
         onKeepalive: (walEnd, replyRequested) => this.#onKeepalive(walEnd, replyRequested),
       });
     } catch (error) {
-      this.#fail(error);
+      // What is told of before goes first: it is written down in its order, or a replay would follow it behind this one.
+      if (error instanceof UnannouncedChange) {
+        unannounced = error;
+        this.#seal();
+      } else this.#fail(error);
     }
     clearInterval(ticker);
     this.#stopping = true;
     this.#bell.ring();
     // A sender may be held up for long: a failed stream lets go of the slot before.
-    if (this.#failed.signal.aborted) connection.close();
+    if (this.#failed.signal.aborted || unannounced) connection.close();
     await sender;
     await this.#finished.catch(() => {}); // it has failed then
+    if (unannounced) this.#fail(unannounced);
     try {
       if (!this.#failed.signal.aborted) {
         await this.#remembering;

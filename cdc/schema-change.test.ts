@@ -1,6 +1,7 @@
 import test from 'ava';
 import {Client} from 'pg';
 import {Registry} from './sink/registry.ts';
+import {removeTriggersSql} from './source/schema-messages.ts';
 import {keepRunning} from './test-support/command-line.ts';
 import {equal, schemaChangeCases} from './test-support/schema-change-cases.ts';
 import {makeWorld, type Running, startPipeline, transport} from './test-support/start-pipeline.ts';
@@ -64,6 +65,37 @@ test.serial('D2 killed in the middle of each kind of change: the next start fini
     [{c: '150', u: '150', n: String(4 * 7 + 5 * 6 + 141 * 5)}],
   );
 });
+
+test.serial(
+  'D2 one change is told of and the next one is not: both are followed, in their order',
+  async t => {
+    const running = await startPipeline(
+      t,
+      'CREATE TABLE u (id int PRIMARY KEY, a int, b int); INSERT INTO u SELECT i, i, i FROM generate_series(1, 50) i',
+    );
+    const {pg, settings, stop, start, query} = running;
+    await running.caughtUp();
+    await stop();
+    await pg.query(
+      'INSERT INTO u VALUES (51, 1, 1); ALTER TABLE u ADD c int DEFAULT 5; UPDATE u SET c = 6 WHERE id < 9',
+    );
+    await pg.query(removeTriggersSql(settings));
+    await pg.query(
+      'BEGIN; INSERT INTO u VALUES (52, 2, 2, 2); ALTER TABLE u DROP b; INSERT INTO u VALUES (53, 3, 3); COMMIT',
+    );
+    start();
+    await equal(t, running);
+    t.deepEqual(
+      (await changesOf(running)).map(({change}) => change),
+      ['column c was added', 'column b was dropped'],
+    );
+    t.deepEqual(await query('SELECT * FROM {an}.u WHERE id > 50 ORDER BY id'), [
+      {id: 51, a: 1, c: 5},
+      {id: 52, a: 2, c: 2},
+      {id: 53, a: 3, c: 3},
+    ]);
+  },
+);
 
 test.serial('views that use a changed column are named before it changes', async t => {
   const running = await startPipeline(
