@@ -1,4 +1,4 @@
-import {migrate} from '../clickhouse/migrate.ts';
+import {type MigrateOptions, migrate} from '../clickhouse/migrate.ts';
 import {Budget} from './budget.ts';
 import type {Log} from './observe/log.ts';
 import {retrying} from './retry.ts';
@@ -43,11 +43,19 @@ export async function withContext(
   }
 }
 
+/** What stands behind the placeholders of the SQL of `clickhouse/`. */
+export const databasesOf = (settings: Settings): {cdc: string; analytics: string; timeZone: string} => ({
+  cdc: settings.FRESHET_CLICKHOUSE_DATABASE,
+  analytics: settings.FRESHET_ANALYTICS_DATABASE,
+  timeZone: settings.FRESHET_TIME_ZONE,
+});
+
 /** Applies the SQL of `clickhouse/` whose requirements are there. */
-export async function migrateAll(client: ClickHouseClient, settings: Settings, log: Log) {
-  return migrate({
-    client,
-    databases: {cdc: settings.FRESHET_CLICKHOUSE_DATABASE, analytics: settings.FRESHET_ANALYTICS_DATABASE},
-    log: line => log.info({}, line),
-  });
+export async function migrateAll(
+  client: ClickHouseClient,
+  settings: Settings,
+  log: Log,
+  more: Pick<MigrateOptions, 'changeTimeZone'> = {},
+) {
+  return migrate({client, databases: databasesOf(settings), log: line => log.info({}, line), ...more});
 }

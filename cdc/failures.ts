@@ -97,6 +97,14 @@ export const FAILURES = {
     reaction: 'halt',
     hint: 'the cause names the statement; mend it and run `freshet migrate`',
   },
+  'ch.time_zone': {
+    reaction: 'halt',
+    hint: 'set FRESHET_TIME_ZONE back; or stop the pipeline, run `freshet migrate`, and start it: the views are filled anew',
+  },
+  'ch.rollups_taken': {
+    reaction: 'retry',
+    hint: 'another process took this one for dead; it goes on there, and this one waits',
+  },
   'ch.migration_locked': {reaction: 'retry', hint: 'another runner is migrating; it is waited for'},
   'type.unsupported': {
     reaction: 'halt',

@@ -3,14 +3,15 @@ import {inspect} from 'node:util';
 import {setFlagsFromString} from 'node:v8';
 import {Command, InvalidArgumentError} from 'commander';
 import {dropDeadLetters, listDeadLetters, retryDeadLetters} from './commands/dead-letter.ts';
+import {migrateApply, migrateDrop, migratePlan, migrateRollback, migrateStatus} from './commands/migrate.ts';
 import {preflight} from './commands/preflight.ts';
 import {resync} from './commands/resync.ts';
 import {sql} from './commands/sql.ts';
 import {status} from './commands/status.ts';
 import {teardown} from './commands/teardown.ts';
 import {triggers} from './commands/triggers.ts';
-import {verifyTables} from './commands/verify.ts';
-import {migrateAll, type PipelineOptions} from './context.ts';
+import {verifyTables, verifyViews} from './commands/verify.ts';
+import type {PipelineOptions} from './context.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
 import {serveStatus} from './observe/http.ts';
 import {createLog, withoutSecrets} from './observe/log.ts';
@@ -92,20 +93,33 @@ program
       return preflight(settings, createLog(settings.FRESHET_LOG_LEVEL));
     }),
   );
-program
+const migration = program
   .command('migrate')
   .description('apply the SQL of clickhouse/ that is not applied yet')
-  .action(
-    once(async () => {
-      const settings = loadSettings(process.env);
-      const client = clickhouseClient(settings);
-      const {applied, present, waiting} = await migrateAll(client, settings, createLog('warn'));
-      await client.close();
-      console.log(`${applied.length} applied, ${present.length} there before`);
-      for (const {file, missing} of waiting) console.log(`· ${file} waits for ${missing.join(', ')}`);
-      return 0;
-    }),
-  );
+  .action(once(() => migrateApply(loadSettings(process.env))));
+migration
+  .command('apply')
+  .description('the same')
+  .action(once(() => migrateApply(loadSettings(process.env))));
+migration
+  .command('plan')
+  .description('say what would be applied, and what waits for what')
+  .action(once(() => migratePlan(loadSettings(process.env))));
+migration
+  .command('status')
+  .description('which version each view shows')
+  .action(once(() => migrateStatus(loadSettings(process.env))));
+migration
+  .command('rollback')
+  .description('have a view show the version before, until it is sent to its newest one again')
+  .argument('<view>', 'a stable name such as daily_sales_summary')
+  .option('--to <version>', 'this version', version)
+  .action(once((name: string, {to}: {to?: number}) => migrateRollback(loadSettings(process.env), name, to)));
+migration
+  .command('drop')
+  .description('drop a version of a view that no view and no dashboard reads')
+  .argument('<version>', 'such as daily_sales_summary_v1')
+  .action(once((object: string) => migrateDrop(loadSettings(process.env), object)));
 program
   .command('status')
   .description('slot, tables, freshness and what needs attention; exit code 1 where something does')
@@ -115,10 +129,14 @@ program
   .description('compare every table by value at a common position; exit code 1: different, 2: not settled')
   .option('--timeout <seconds>', 'how long rows may take to settle', seconds, 120)
   .option('--repair', 'read rows that differ again from PostgreSQL, and write them', false)
+  .option('--views', 'compare what the views read with what FINAL says, instead of tables', false)
   .action(
-    once(({timeout, repair}: {timeout: number; repair: boolean}) =>
-      verifyTables(loadSettings(process.env), {timeoutMs: timeout * 1000, repair}),
-    ),
+    once(({timeout, repair, views}: {timeout: number; repair: boolean; views: boolean}) => {
+      const settings = loadSettings(process.env);
+      return views
+        ? verifyViews(settings, {repair})
+        : verifyTables(settings, {timeoutMs: timeout * 1000, repair});
+    }),
   );
 program
   .command('resync')
@@ -197,6 +215,11 @@ function seconds(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !(value >= 0)) throw new InvalidArgumentError('It is a number of seconds.');
   return value;
+}
+
+function version(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('It is a number, such as 1.');
+  return Number(text);
 }
 
 function helpOfSettings(): string {

@@ -11,6 +11,7 @@ import {KafkaSubscriber} from './kafka/kafka-subscriber.ts';
 import type {DeadLetterTopic, Publisher, Subscriber} from './kafka/transport.ts';
 import {guardSlot} from './observe/slot-guard.ts';
 import {type Landmark, Remembered} from './remembered.ts';
+import {keepRollups} from './rollups/keep.ts';
 import {SchemaChanges} from './schema-changes.ts';
 import {refuse, type Source, setAside} from './set-aside.ts';
 import type {Settings} from './settings/settings.ts';
@@ -34,13 +35,22 @@ import {supervise, together} from './supervisor.ts';
 export async function run(options: PipelineOptions): Promise<void> {
   await withContext(options, context =>
     guarded(context, async () => {
+      const rollups = (signal: AbortSignal): Promise<void> => keepRollups({...context, signal});
       if (context.settings.FRESHET_TRANSPORT === 'direct') {
-        await supervise('pipeline', signal => runDirect({...context, signal}), context);
+        await together(
+          [
+            stop =>
+              supervise('pipeline', signal => runDirect({...context, signal}), {...context, signal: stop}),
+            rollups,
+          ],
+          context.signal,
+        );
         return;
       }
       const ready = Promise.withResolvers<void>();
       await together(
         [
+          rollups,
           signal =>
             supervise('capture', stage => captureStage({...context, signal: stage}, ready.resolve), {
               ...context,
@@ -84,7 +94,17 @@ async function guarded(context: Context, work: () => Promise<void>): Promise<voi
 export async function runSinkOnly(options: PipelineOptions): Promise<void> {
   requireKafka(options.settings);
   await withContext(options, context =>
-    supervise('sink', signal => sinkStage({...context, signal}, Promise.resolve()), context),
+    together(
+      [
+        stop =>
+          supervise('sink', signal => sinkStage({...context, signal}, Promise.resolve()), {
+            ...context,
+            signal: stop,
+          }),
+        signal => keepRollups({...context, signal}),
+      ],
+      context.signal,
+    ),
   );
 }
 

@@ -3,6 +3,7 @@ import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {ClickHouseError, createClient} from '@clickhouse/client';
 import test, {type ExecutionContext} from 'ava';
+import {migrateAndSettle} from '../cdc/rollups/testing/hold-rollups.ts';
 import {clickhouse, clickhouseUrl} from '../scripts/stack/clickhouse.ts';
 import {anyFreePort} from '../scripts/stack/ports.ts';
 import {supervise} from '../scripts/stack/supervisor.ts';
@@ -53,6 +54,7 @@ test('the local server: who may do what', async t => {
     for (const query of statementsOf(sql, databases)) await client.command({query});
   };
   await createShopTables({run: command});
+  await migrateAndSettle({client, databases});
   t.deepEqual((await migrate({client, databases})).waiting, []);
   await command(
     "INSERT INTO {cdc}.public__customers (id, name, country, _version) VALUES (1, 'Ada', 'DE', 1), (2, 'Bob', 'FR', 1)",

@@ -40,6 +40,7 @@ export const ACCESS = {
       'TABLE ENGINE ON MergeTree',
       'TABLE ENGINE ON ReplacingMergeTree',
       'SELECT ON system.parts',
+      'SELECT ON system.processes',
     ],
     readonly: 0,
     limits: {},

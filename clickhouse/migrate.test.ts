@@ -1,5 +1,6 @@
 import test from 'ava';
 import {PipelineError} from '../cdc/failures.ts';
+import {migrateAndSettle} from '../cdc/rollups/testing/hold-rollups.ts';
 import {migrate, migrationStatus} from './migrate.ts';
 import {
   type MigrationFile,
@@ -7,18 +8,10 @@ import {
   parseMigrationFile,
   readMigrationFiles,
 } from './migration-files.ts';
+import {fillClickHouse, shopRows} from './testing/shop-rows.ts';
+import {viewFile} from './testing/view-file.ts';
 import {createShopTables, type TestWarehouse, testWarehouse} from './testing/warehouse.ts';
 
-const view = (name: string, version: number, query: string, {requires = '', before = ''} = {}) =>
-  parseMigrationFile(
-    'view',
-    `views/${name}.v${version}.sql`,
-    `-- version: ${version}\n-- what: a test\n${requires && `-- requires: ${requires}\n`}-- changed: nothing
-${before}
-CREATE OR REPLACE VIEW {analytics}.${name}_v${version} {on_cluster} (a String COMMENT 'it''s a') SQL SECURITY DEFINER AS
-${query}
-COMMENT 'version ${version}';\n`,
-  );
 const files = (...some: MigrationFile[]) => orderByRequirement(some);
 const shown = async ({rows}: TestWarehouse, name: string) =>
   (await rows<{a: string}>(`SELECT a FROM {analytics}.${name}`)).map(row => row.a);
@@ -28,13 +21,16 @@ test('the second run finds everything in place, and what vanished is made again'
   if (!warehouse) return;
   await createShopTables(warehouse);
   const all = readMigrationFiles().map(file => file.path);
-  t.deepEqual(await migrate(warehouse), {applied: all, present: [], waiting: []});
+  const first = await migrate(warehouse);
+  // Views over rollups come when these are full.
+  t.deepEqual([...first.applied, ...first.waiting.map(({file}) => file)].sort(), all.toSorted());
+  await migrateAndSettle(warehouse);
   t.deepEqual(await migrate(warehouse), {applied: [], present: all, waiting: []});
 
-  await warehouse.run('DROP VIEW {analytics}.customer_metrics;\nDROP VIEW {analytics}.line_facts_v1;');
+  await warehouse.run('DROP VIEW {analytics}.customer_metrics;\nDROP VIEW {analytics}.first_sales_v1;');
   t.deepEqual((await migrate(warehouse)).applied, [
-    'views/line_facts.v1.sql',
-    'views/customer_metrics.v1.sql',
+    'views/first_sales.v1.sql',
+    'views/customer_metrics.v2.sql',
   ]);
   t.deepEqual(await warehouse.rows('SELECT * FROM {analytics}.customer_metrics'), []);
 });
@@ -69,16 +65,15 @@ test('views wait for their tables and columns, and come later', async t => {
   ]);
   await warehouse.run('DROP VIEW {analytics}.orders');
   await createShopTables(warehouse);
-  const later = await migrate(warehouse);
-  t.deepEqual(later.waiting, []);
-  t.deepEqual(later.applied.sort(), first.waiting.map(({file}) => file).sort());
+  await migrateAndSettle(warehouse);
+  t.deepEqual((await migrationStatus(warehouse)).waiting, []);
 });
 
 test('a file that was edited after it had been applied stops everything and is named', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;
-  await migrate({...warehouse, files: files(view('one', 1, "SELECT 'a' AS a"))});
-  const edited = files(view('one', 1, "SELECT 'b' AS a"), view('two', 1, "SELECT 'c' AS a"));
+  await migrate({...warehouse, files: files(viewFile('one', 1, "SELECT 'a' AS a"))});
+  const edited = files(viewFile('one', 1, "SELECT 'b' AS a"), viewFile('two', 1, "SELECT 'c' AS a"));
   const error = await t.throwsAsync(migrate({...warehouse, files: edited}), {instanceOf: PipelineError});
   t.is(error.code, 'ch.migration_changed');
   t.regex(error.message, /views\/one\.v1\.sql/);
@@ -96,9 +91,11 @@ test('line ends do not change a file', t => {
 test('the stable name follows the highest version, also when an older release comes back', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;
-  const one = view('one', 1, "SELECT 'first' AS a");
-  const two = view('one', 2, "SELECT 'second' AS a FROM {analytics}.later", {requires: 'later'});
-  const three = view('one', 3, "SELECT 'third' AS a", {before: 'DROP VIEW IF EXISTS {analytics}.one_v1;'});
+  const one = viewFile('one', 1, "SELECT 'first' AS a");
+  const two = viewFile('one', 2, "SELECT 'second' AS a FROM {analytics}.later", {requires: 'later'});
+  const three = viewFile('one', 3, "SELECT 'third' AS a", {
+    before: 'DROP VIEW IF EXISTS {analytics}.one_v1;',
+  });
   await migrate({...warehouse, files: files(one, two)});
   t.deepEqual(await shown(warehouse, 'one'), ['first']);
 
@@ -127,8 +124,8 @@ test('the stable name follows the highest version, also when an older release co
 test('a refused statement is named, and the next run goes on from there', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;
-  const good = view('good', 1, "SELECT 'a' AS a");
-  const bad = view('more', 1, 'SELECT a FROM {analytics}.missing');
+  const good = viewFile('good', 1, "SELECT 'a' AS a");
+  const bad = viewFile('more', 1, 'SELECT a FROM {analytics}.missing');
   const error = await t.throwsAsync(migrate({...warehouse, files: files(good, bad)}), {
     instanceOf: PipelineError,
   });
@@ -143,12 +140,12 @@ test('a refused statement is named, and the next run goes on from there', async 
 test('a runner that died is passed over', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;
-  const one = files(view('one', 1, "SELECT 'a' AS a"));
+  const one = files(viewFile('one', 1, "SELECT 'a' AS a"));
   await migrate({...warehouse, files: one});
   await warehouse.run(
     `INSERT INTO {cdc}._migration_lock (number, event, owner, at) VALUES (7, 'claim', 'dead', now64(6) - INTERVAL 31 SECOND)`,
   );
-  const both = files(...one, view('two', 1, "SELECT 'b' AS a"));
+  const both = files(...one, viewFile('two', 1, "SELECT 'b' AS a"));
   t.deepEqual((await migrate({...warehouse, files: both})).applied, ['views/two.v1.sql']);
   const [last] = await warehouse.rows('SELECT max(number) AS number FROM {cdc}._migration_lock');
   t.deepEqual(last, {number: '8'});
@@ -157,10 +154,10 @@ test('a runner that died is passed over', async t => {
 test('a runner at work is waited for', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;
-  await migrate({...warehouse, files: files(view('one', 1, "SELECT 'a' AS a"))});
+  await migrate({...warehouse, files: files(viewFile('one', 1, "SELECT 'a' AS a"))});
   await warehouse.run("INSERT INTO {cdc}._migration_lock (number, event, owner) VALUES (7, 'claim', 'busy')");
   const {promise: seen, resolve: log} = Promise.withResolvers<string>();
-  const second = migrate({...warehouse, files: files(view('two', 1, "SELECT 'b' AS a")), log});
+  const second = migrate({...warehouse, files: files(viewFile('two', 1, "SELECT 'b' AS a")), log});
   t.regex(await seen, /another runner/);
   t.deepEqual(
     await warehouse.rows(
@@ -173,4 +170,30 @@ test('a runner at work is waited for', async t => {
   );
   await second;
   t.deepEqual(await shown(warehouse, 'two'), ['b']);
+});
+
+test('another time zone is refused; where it is wanted, views are away until they are filled with its days', async t => {
+  const warehouse = testWarehouse(t);
+  if (!warehouse) return;
+  await createShopTables(warehouse);
+  await fillClickHouse(warehouse, shopRows());
+  await migrateAndSettle(warehouse);
+  const days = async () =>
+    (
+      await warehouse.rows<{day: string}>(
+        "SELECT day FROM {analytics}.daily_sales_summary WHERE day BETWEEN '2025-03-08' AND '2025-03-10'",
+      )
+    ).map(({day}) => day);
+  t.deepEqual(await days(), ['2025-03-08', '2025-03-09', '2025-03-10']);
+  const elsewhere = {...warehouse, databases: {...warehouse.databases, timeZone: 'America/Los_Angeles'}};
+  for (const refused of [migrate(elsewhere), migrateAndSettle(elsewhere)]) {
+    const error = await t.throwsAsync(refused, {instanceOf: PipelineError});
+    t.is(error.code, 'ch.time_zone');
+  }
+  const {waiting} = await migrate({...elsewhere, changeTimeZone: true});
+  t.true(waiting.some(({file}) => file === 'views/daily_sales_summary.v2.sql'));
+  await t.throwsAsync(days(), {message: /daily_sales_summary/});
+  await migrateAndSettle(elsewhere);
+  t.deepEqual(await days(), ['2025-03-08', '2025-03-09']);
+  t.deepEqual((await migrate(elsewhere)).waiting, []);
 });

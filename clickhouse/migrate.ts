@@ -1,23 +1,35 @@
 import type {ClickHouseClient} from '@clickhouse/client';
 import {PipelineError} from '../cdc/failures.ts';
 import {asTargetError, chLiteral, chName} from '../cdc/sink/clickhouse.ts';
+import {type Lock, takeLock} from './lock.ts';
 import {type MigrationFile, type Names, readMigrationFiles, statementsOf} from './migration-files.ts';
-import {createHistory, readSchemaState, recordApplied, type SchemaState} from './migration-history.ts';
-import {takeMigrationLock} from './migration-lock.ts';
+import {
+  createHistory,
+  readSchemaState,
+  recordApplied,
+  recordTimeZone,
+  type SchemaState,
+  timeZoneOf,
+} from './migration-history.ts';
+import {createKeys, keysTable} from './rollup-tables.ts';
+
+const GIVE_UP_AFTER_MS = 60_000;
 
 export interface MigrateOptions {
   client: ClickHouseClient;
-  databases: {cdc: string; analytics: string};
+  databases: Omit<Names, 'cluster'>;
   /** Name after ON CLUSTER; history and lock stay with the node (or replicated database) of `client`. */
   onCluster?: string;
   log?: (line: string) => void;
   /** Default: the files of this release. */
   files?: readonly MigrationFile[];
+  /** May what is of another time zone go, to be made and filled anew? */
+  changeTimeZone?: boolean;
 }
 
 export interface Waiting {
   file: string;
-  /** 'orders' where the table is missing, 'orders.country' where only a column is. */
+  /** 'orders' where the table is missing, 'orders.country' where only a column is, '_sales_days_v1, filled' where a rollup is not full. */
   missing: string[];
 }
 
@@ -35,7 +47,7 @@ export interface MigrationPlan {
  * small queries when there is nothing to do.
  *
  * Throws PipelineError 'ch.migration_changed' when an applied file was edited (nothing is applied then),
- * 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
+ * 'ch.time_zone' when what is there is of another time zone, 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
  * at work for a minute, and what the client throws as `asTargetError` names it.
  */
 export async function migrate(
@@ -57,23 +69,75 @@ async function applyReady(
   const look = async () => refuseChanged(planMigration(files, await readSchemaState(client, names)));
 
   const applied: string[] = [];
+  await checkTimeZone(options, files);
   let plan = await look();
   if (plan.ready.length > 0) {
     await createHistory(client, names);
-    const lock = await takeMigrationLock(client, names, options.log);
-    try {
+    await recordTimeZone(client, names);
+    await locked(options, async lock => {
       plan = await look(); // Another runner may have been quicker.
       for (const file of plan.ready) {
         await lock.alive();
-        await applyFile(options, names, file);
+        await applyFile({...options, files}, names, file);
         applied.push(file.path);
       }
-    } finally {
-      // Where this fails too, the lock runs out by itself and the first error is the one to report.
-      await lock.release().catch(() => {});
-    }
+    });
   }
   return {applied, present: plan.present, waiting: plan.waiting};
+}
+
+/**
+ * Days of two time zones must not stand in one table. Throws `ch.time_zone` where what is there is of another one;
+ * where that may be changed, it goes, and the views are away until what they read is filled anew.
+ */
+async function checkTimeZone(options: MigrateOptions, files: readonly MigrationFile[]): Promise<void> {
+  const {client, log, changeTimeZone} = options;
+  const names = namesOf(options);
+  const {timeZone: before} = await readSchemaState(client, names);
+  const now = timeZoneOf(names);
+  if (before === undefined || before === now) return;
+  if (!changeTimeZone) throw new PipelineError('ch.time_zone', `the views are of ${before}, not of ${now}`);
+  log?.(`the time zone was ${before} and is ${now}: what depends on it is made and filled anew`);
+  const gone = new Set<string>();
+  for (const {object, text, requires} of files)
+    if (text.includes('{time_zone}') || requires.some(({name}) => gone.has(name))) gone.add(object);
+  await locked(options, async () => {
+    const {shows, relations} = await readSchemaState(client, names);
+    const own = (kind: MigrationFile['kind']): MigrationFile[] =>
+      files
+        .filter(file => file.kind === kind && gone.has(file.object) && relations.has(file.object))
+        .toReversed();
+    for (const {name, object} of own('view'))
+      for (const view of shows.get(name) === object ? [name, object] : [object])
+        await client.command({query: `DROP VIEW IF EXISTS ${chName(names.analytics, view)} SYNC`});
+    for (const {object} of own('rollup')) {
+      await client.insert({
+        table: chName(names.cdc, '_rollups'),
+        values: [{name: object, state: 'filling'}],
+        format: 'JSONEachRow',
+      });
+      for (const table of [object, keysTable(object)])
+        await client.command({query: `DROP TABLE IF EXISTS ${chName(names.cdc, table)} SYNC`});
+    }
+    await recordTimeZone(client, names);
+  });
+}
+
+/** Does the work while no other runner is at it. Throws `ch.migration_locked` where one is for a minute. */
+export async function locked<T>(options: MigrateOptions, work: (lock: Lock) => Promise<T>): Promise<T> {
+  const {client, log} = options;
+  // Before each file a runner says that it lives, and no file takes half a minute.
+  const lock = await takeLock(client, namesOf(options), 'migration', {
+    patienceMs: GIVE_UP_AFTER_MS,
+    onWait: () => log?.('another runner is migrating; waiting for it'),
+  });
+  if (!lock) throw new PipelineError('ch.migration_locked', 'another runner has been migrating for a minute');
+  try {
+    return await work(lock);
+  } finally {
+    // Where this fails too, the lock runs out by itself and the first error is the one to report.
+    await lock.release().catch(() => {});
+  }
 }
 
 /** What `migrate` would do now; changes nothing and refuses nothing. */
@@ -85,16 +149,26 @@ export async function migrationStatus(
   return {...plan, ready: plan.ready.map(file => file.path)};
 }
 
-const namesOf = ({databases, onCluster}: MigrateOptions): Names => ({...databases, cluster: onCluster});
+export const namesOf = ({databases, onCluster}: MigrateOptions): Names => ({
+  ...databases,
+  cluster: onCluster,
+});
 
 /**
  * Sorts files, which come in the order of their requirements, by what the server has. Of each name only the
- * highest version is made again when it vanished.
+ * highest version is made again when it vanished. A view over a rollup waits until that is full, so that nobody reads half of
+ * it; one that rollups are filled by is made before, and its stable name goes on showing the version before.
  */
 export function planMigration(files: readonly MigrationFile[], state: SchemaState): MigrationPlan {
   const plan: MigrationPlan = {present: [], ready: [], waiting: [], changed: []};
   const coming = new Set<string>();
   const blocked = new Map<string, string[]>();
+  const unfilled = unfilledBehind(files, state);
+  const filledBy = new Set(
+    files.flatMap(({kind, requires}) => (kind === 'rollup' ? requires.map(({name}) => name) : [])),
+  );
+  for (const {object, requires} of files.toReversed())
+    if (filledBy.has(object)) for (const {name} of requires) filledBy.add(name);
   for (const file of files) {
     const recorded = state.history.get(file.path);
     const missing = file.requires.flatMap(({name, columns}) => {
@@ -102,6 +176,9 @@ export function planMigration(files: readonly MigrationFile[], state: SchemaStat
       if (found) return columns.filter(column => !found.has(column)).map(column => `${name}.${column}`);
       return coming.has(name) ? [] : (blocked.get(name) ?? [name]);
     });
+    const isMadeFirst = filledBy.has(file.object) && !state.relations.has(file.object);
+    if (file.kind === 'view' && !isMadeFirst)
+      missing.push(...unfilled.get(file.object)!.map(name => `${name}, filled`));
     if (recorded !== undefined && recorded !== file.sha256) {
       plan.changed.push(file.path);
     } else if (recorded !== undefined && isInPlace(file, state)) {
@@ -117,17 +194,27 @@ export function planMigration(files: readonly MigrationFile[], state: SchemaStat
   return plan;
 }
 
-function isInPlace(file: MigrationFile, state: SchemaState): boolean {
-  if (highestApplied(file, state) > file.version) return true;
-  return (
-    state.relations.has(file.object) && (file.kind === 'table' || state.shows.get(file.name) === file.object)
-  );
+/** Object → rollups that it reads, itself or by others, and that are still being filled. */
+function unfilledBehind(files: readonly MigrationFile[], state: SchemaState): Map<string, string[]> {
+  const unfilled = new Map<string, string[]>();
+  for (const {kind, object, requires} of files) {
+    const own = kind === 'rollup' && !state.filled.has(object) ? [object] : [];
+    unfilled.set(object, [...new Set([...requires.flatMap(({name}) => unfilled.get(name) ?? []), ...own])]);
+  }
+  return unfilled;
 }
 
-/** Counts versions of other releases too: an older release must not turn a stable name back. */
-function highestApplied(file: MigrationFile, state: SchemaState): number {
-  const pattern = new RegExp(`^\\w+/${file.name}\\.v(\\d+)\\.sql$`);
-  return Math.max(0, ...[...state.history.keys()].map(path => Number(pattern.exec(path)?.[1] ?? 0)));
+function isInPlace(file: MigrationFile, state: SchemaState): boolean {
+  const isWanted = wantedVersion(file, state) === file.version;
+  if (!state.relations.has(file.object)) return !isWanted;
+  return file.kind !== 'view' || !isWanted || state.shows.get(file.name) === file.object;
+}
+
+/** What the stable name is to show. Counts versions of other releases too: an older release must not turn a name back. */
+export function wantedVersion(file: MigrationFile, state: SchemaState): number {
+  const pattern = new RegExp(`^${file.kind}s/${file.name}\\.v(\\d+)\\.sql$`);
+  const applied = [...state.history.keys()].map(path => Number(pattern.exec(path)?.[1] ?? 0));
+  return state.pins.get(file.name) ?? Math.max(file.version, ...applied);
 }
 
 function refuseChanged(plan: MigrationPlan): MigrationPlan {
@@ -136,14 +223,23 @@ function refuseChanged(plan: MigrationPlan): MigrationPlan {
   throw new PipelineError('ch.migration_changed', `${files} was edited after it had been applied`);
 }
 
-async function applyFile(options: MigrateOptions, names: Names, file: MigrationFile): Promise<void> {
-  const {client, log} = options;
+async function applyFile(
+  options: MigrateOptions & {files: readonly MigrationFile[]},
+  names: Names,
+  file: MigrationFile,
+): Promise<void> {
+  const {client, log, files} = options;
   try {
-    for (const query of statementsOf(file.text, names)) await client.command({query});
+    const statements = statementsOf(file.text, names);
+    // The last of a rollup's is the query that fills it.
+    for (const query of file.rollup ? statements.slice(0, -1) : statements) await client.command({query});
+    if (file.rollup) await createKeys(client, names, file.object, file.rollup);
     if (file.kind === 'view') {
       // A view with a column list is taken as it is, and a mistake in it would show to its first reader.
       await client.command({query: `EXPLAIN SELECT * FROM ${chName(names.analytics, file.object)}`});
-      await pointStableName(client, names, file);
+      const state = await readSchemaState(client, names);
+      const isFull = unfilledBehind(files, state).get(file.object)!.length === 0;
+      if (isFull && wantedVersion(file, state) === file.version) await pointStableName(client, names, file);
     }
     await recordApplied(client, names, file);
   } catch (error) {
@@ -155,9 +251,12 @@ async function applyFile(options: MigrateOptions, names: Names, file: MigrationF
   log?.(`applied ${file.path}: ${file.what}`);
 }
 
-/** Makes `<name>` show this version unless a higher one was applied. Replacing a view fails no reader. */
-async function pointStableName(client: ClickHouseClient, names: Names, file: MigrationFile): Promise<void> {
-  if (highestApplied(file, await readSchemaState(client, names)) > file.version) return;
+/** Makes `<name>` show this version. Replacing a view fails no reader. */
+export async function pointStableName(
+  client: ClickHouseClient,
+  names: Names,
+  file: MigrationFile,
+): Promise<void> {
   const described = await client.query({
     query: `SELECT name, type, comment, (SELECT comment FROM system.tables
         WHERE database = {database: String} AND name = {object: String}) AS view_comment

@@ -7,14 +7,16 @@ import {chName} from '../cdc/sink/clickhouse.ts';
 export interface Names {
   cdc: string;
   analytics: string;
+  /** Of the business; default UTC. */
+  timeZone?: string;
   cluster?: string | undefined;
 }
 
 export interface MigrationFile {
   /** Path below clickhouse/, such as 'views/customer_metrics.v1.sql'. */
   path: string;
-  kind: 'table' | 'view';
-  /** Stable name. A view's versions are called `<name>_v<version>`, a table keeps its name. */
+  kind: (typeof FOLDERS)[keyof typeof FOLDERS];
+  /** Stable name. A view's versions are called `<name>_v<version>`, a rollup's `_<name>_v<version>`; a table keeps its name. */
   name: string;
   version: number;
   /** The object that the file makes. */
@@ -25,9 +27,24 @@ export interface MigrationFile {
   /** Tables or views that must exist first, each with the columns that it must have. */
   requires: {name: string; columns: string[]}[];
   text: string;
+  /** Of a rollup alone. */
+  rollup: RollupRules | undefined;
 }
 
-const FOLDERS = {tables: 'table', views: 'view'} as const;
+/** How a rollup is kept up to date; cdc/rollups/ does it. */
+export interface RollupRules {
+  /** Columns whose rows are computed together. */
+  bucket: readonly string[];
+  /** What it is computed from, and in that the expressions that tell which buckets a written row touches. */
+  parents: readonly {name: string; expressions: readonly string[]}[];
+}
+
+const FOLDERS = {tables: 'table', rollups: 'rollup', views: 'view'} as const;
+const OBJECT = {
+  table: (name: string) => name,
+  rollup: (name: string, version: string) => `_${name}_v${version}`,
+  view: (name: string, version: string) => `${name}_v${version}`,
+} as const;
 
 /** All versioned files, each after the ones that it requires. Throws when a header is missing. */
 export function readMigrationFiles(root: URL = new URL('./', import.meta.url)): MigrationFile[] {
@@ -53,10 +70,11 @@ export function orderByRequirement(files: readonly MigrationFile[]): MigrationFi
 }
 
 /**
- * Header lines are `-- version:`, `-- what:`, `-- requires: orders(id, status), order_facts_v1`, `-- changed:`.
+ * Header lines are `-- version:`, `-- what:`, `-- requires: orders(id, status), order_facts_v1`, `-- changed:`; a rollup
+ * has `-- bucket: day` and `-- from: orders(id), _sales_slots_v1(toDate(slot))` too.
  * Throws PipelineError 'ch.migration_failed' when the header and the file name disagree.
  */
-export function parseMigrationFile(kind: 'table' | 'view', path: string, raw: string): MigrationFile {
+export function parseMigrationFile(kind: MigrationFile['kind'], path: string, raw: string): MigrationFile {
   const text = raw.replaceAll('\r\n', '\n');
   const header = (key: string) => new RegExp(`^-- ${key}: (.+)$`, 'm').exec(text)?.[1]?.trim();
   const [, name, digits] = /^\w+\/(\w+)\.v(\d+)\.sql$/.exec(path) ?? [];
@@ -68,30 +86,59 @@ export function parseMigrationFile(kind: 'table' | 'view', path: string, raw: st
     );
   }
   const required = [...(header('requires') ?? '').matchAll(/(\w+)(?:\(([^)]*)\))?/g)];
+  const rollup = kind === 'rollup' ? parseRules(path, header('bucket'), header('from')) : undefined;
   return {
     path,
     kind,
     name,
     version: Number(digits),
-    object: kind === 'view' ? `${name}_v${digits}` : name,
+    object: OBJECT[kind](name, digits),
     sha256: createHash('sha256').update(text).digest('hex'),
     what,
-    requires: required.map(([, table, columns]) => ({name: table!, columns: columns?.match(/\w+/g) ?? []})),
+    requires: [
+      ...required.map(([, table, columns]) => ({name: table!, columns: columns?.match(/\w+/g) ?? []})),
+      ...(rollup?.parents ?? []).map(parent => ({name: parent.name, columns: []})),
+    ],
     text,
+    rollup,
   };
 }
 
+function parseRules(path: string, bucket = '', from = ''): RollupRules {
+  const parents = [...from.matchAll(/(\w+)\(((?:[^()]|\([^()]*\))*)\)/g)];
+  if (bucket === '' || parents.length === 0) {
+    throw new PipelineError('ch.migration_failed', `${path}: a rollup has the lines -- bucket: and -- from:`);
+  }
+  return {
+    bucket: bucket.split(',').map(column => column.trim()),
+    parents: parents.map(([, name, expressions]) => ({
+      name: name!,
+      expressions: expressions!.match(/(?:[^,()]|\([^()]*\))+/g)?.map(text => text.trim()) ?? [],
+    })),
+  };
+}
+
+/** Behind a rollup's own columns: the newest run's row of a key counts. */
+const RUN_COLUMNS = `_run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more',
+  INDEX run _run TYPE minmax GRANULARITY 1`;
+
 /** Puts the names in and cuts the text into statements, each ended by a `;` at the end of a line. */
 export function statementsOf(text: string, names: Names): string[] {
+  return filledIn(text.replaceAll(/^\s*--.*$/gm, ''), names)
+    .split(/;\s*$/m)
+    .map(statement => statement.trim())
+    .filter(statement => statement !== '');
+}
+
+/** The text with names in the places of the placeholders. */
+export function filledIn(text: string, names: Names): string {
   const values: Record<string, string> = {
     cdc: chName(names.cdc),
     analytics: chName(names.analytics),
     on_cluster: names.cluster ? `ON CLUSTER ${chName(names.cluster)}` : '',
+    time_zone: (names.timeZone ?? 'UTC').replaceAll(/['\\]/g, ''),
+    run: RUN_COLUMNS,
   };
-  return text
-    .replaceAll(/^\s*--.*$/gm, '')
-    .replaceAll(/\{(cdc|analytics|on_cluster)\}/g, (_, key: string) => values[key]!)
-    .split(/;\s*$/m)
-    .map(statement => statement.trim())
-    .filter(statement => statement !== '');
+  return text.replaceAll(/\{(cdc|analytics|on_cluster|time_zone|run)\}/g, (_, key: string) => values[key]!);
 }

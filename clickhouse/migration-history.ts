@@ -20,6 +20,12 @@ export interface SchemaState {
   history: ReadonlyMap<string, string>;
   /** Tables and views with their columns: names that begin with `_` from `cdc`, others from `analytics`. */
   relations: ReadonlyMap<string, ReadonlySet<string>>;
+  /** What the views and rollups were made with; undefined before there are any. */
+  timeZone: string | undefined;
+  /** Stable names that were turned back → the version that they are to show. */
+  pins: ReadonlyMap<string, number>;
+  /** Rollups that hold all there is; the others are being filled. */
+  filled: ReadonlySet<string>;
   /** Views of `analytics` → the last word of their query, which for a stable name is the version it shows. */
   shows: ReadonlyMap<string, string>;
 }
@@ -29,21 +35,41 @@ export async function createHistory(client: ClickHouseClient, names: Names): Pro
   for (const query of statementsOf(HISTORY_TABLE, names)) await client.command({query});
 }
 
-export async function recordApplied(
+/** Begins the name of an entry that holds no file but a version, in the place of the checksum. */
+const PIN = 'pins/';
+/** The same, of a time zone. */
+const TIME_ZONE = 'settings/time_zone';
+
+export const recordApplied = (
   client: ClickHouseClient,
   names: Names,
-  file: MigrationFile,
-): Promise<void> {
+  {path, sha256}: MigrationFile,
+): Promise<void> => record(client, names, path, sha256);
+
+/** The stable name shows this version until told otherwise; with undefined the newest one again. */
+export const recordPin = (
+  client: ClickHouseClient,
+  names: Names,
+  name: string,
+  version: number | undefined,
+): Promise<void> => record(client, names, PIN + name, version?.toString() ?? '');
+
+export const recordTimeZone = (client: ClickHouseClient, names: Names): Promise<void> =>
+  record(client, names, TIME_ZONE, timeZoneOf(names));
+
+export const timeZoneOf = ({timeZone}: Pick<Names, 'timeZone'>): string => timeZone ?? 'UTC';
+
+async function record(client: ClickHouseClient, names: Names, file: string, sha256: string): Promise<void> {
   await client.insert({
     table: chName(names.cdc, '_migrations'),
-    values: [{file: file.path, sha256: file.sha256}],
+    values: [{file, sha256}],
     columns: ['file', 'sha256'],
     format: 'JSONEachRow',
     clickhouse_settings: {async_insert: 0},
   });
 }
 
-/** Three small queries; an empty history when there is none yet. */
+/** Four small queries; an empty history when there is none yet. */
 export async function readSchemaState(client: ClickHouseClient, names: Names): Promise<SchemaState> {
   const rows = async <T>(query: string): Promise<T[]> => {
     const query_params = {cdc: names.cdc, analytics: names.analytics};
@@ -59,13 +85,30 @@ export async function readSchemaState(client: ClickHouseClient, names: Names): P
        WHERE database = {analytics: String} AND engine = 'View'`,
     ),
   ]);
-  const history = relations.some(({table}) => table === '_migrations')
-    ? await rows<{file: string; sha256: string}>(
-        `SELECT file, sha256 FROM ${chName(names.cdc, '_migrations')} FINAL`,
-      )
-    : [];
+  const has = (name: string) => relations.some(({table}) => table === name);
+  const [history, filled] = await Promise.all([
+    has('_migrations')
+      ? rows<{file: string; sha256: string}>(
+          `SELECT file, sha256 FROM ${chName(names.cdc, '_migrations')} FINAL`,
+        )
+      : [],
+    has('_rollups')
+      ? rows<{name: string}>(`SELECT name FROM ${chName(names.cdc, '_rollups')} FINAL WHERE state = 'filled'`)
+      : [],
+  ]);
   return {
-    history: new Map(history.map(row => [row.file, row.sha256])),
+    filled: new Set(filled.map(({name}) => name)),
+    history: new Map(
+      history
+        .filter(({file}) => !file.startsWith(PIN) && file !== TIME_ZONE)
+        .map(row => [row.file, row.sha256]),
+    ),
+    timeZone: history.find(({file}) => file === TIME_ZONE)?.sha256,
+    pins: new Map(
+      history.flatMap(({file, sha256}) =>
+        file.startsWith(PIN) && sha256 !== '' ? [[file.slice(PIN.length), Number(sha256)]] : [],
+      ),
+    ),
     relations: new Map(relations.map(row => [row.table, new Set(row.columns)])),
     shows: new Map(views.map(row => [row.name, row.shows])),
   };

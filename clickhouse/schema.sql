@@ -14,6 +14,58 @@ CREATE TABLE cdc._acknowledged (
   version UInt64
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline) COMMENT 'Written down before it is acknowledged, once a second while changes flow; read with FINAL';
 
+CREATE TABLE cdc._customer_orders_v1 (
+  customer_id Int64 COMMENT 'customers.id',
+  order_id Int64 COMMENT 'orders.id',
+  at DateTime64(6, 'UTC') COMMENT 'when it was placed',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (customer_id, order_id) COMMENT 'Orders of known customers; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._customer_orders_v1_keys (
+  order_id Int64,
+  customer_id Int64
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, customer_id) COMMENT 'Every key that each bucket of _customer_orders_v1 ever had';
+
+CREATE TABLE cdc._customer_sales_v1 (
+  customer_id Int64 COMMENT 'customers.id',
+  name String COMMENT 'as it is now',
+  country String COMMENT 'of the customer',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
+  last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (customer_id) COMMENT 'Customers with an order; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._customer_starts_v1 (
+  day Date COMMENT 'in UTC',
+  customer_id Int64 COMMENT 'customers.id',
+  at DateTime64(6, 'UTC') COMMENT 'when the first sales order was placed',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (day, customer_id) COMMENT 'One row a customer with at least one sales order; read with FINAL';
+
+CREATE TABLE cdc._customer_starts_v1_keys (
+  customer_id Int64,
+  day Date
+) ENGINE = ReplacingMergeTree ORDER BY (customer_id, day) COMMENT 'Every key that each bucket of _customer_starts_v1 ever had';
+
 CREATE TABLE cdc._dead_letters (
   schema_name String,
   table_name String,
@@ -43,6 +95,48 @@ CREATE TABLE cdc._freshness (
   bytes UInt64
 ) ENGINE = MergeTree ORDER BY (schema_name, table_name, visible_at) COMMENT 'Inserts; lag is visible_at - newest_commit at best and visible_at - oldest_commit at worst';
 
+CREATE TABLE cdc._marks_customers (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MergeTree ORDER BY ((id)) COMMENT 'Rows of customers that were written, and are not in the rollups yet';
+
+CREATE TABLE cdc._marks_customers_mv (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MaterializedView ORDER BY ();
+
+CREATE TABLE cdc._marks_order_items (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MergeTree ORDER BY ((id)) COMMENT 'Rows of order_items that were written, and are not in the rollups yet';
+
+CREATE TABLE cdc._marks_order_items_mv (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MaterializedView ORDER BY ();
+
+CREATE TABLE cdc._marks_orders (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MergeTree ORDER BY ((id)) COMMENT 'Rows of orders that were written, and are not in the rollups yet';
+
+CREATE TABLE cdc._marks_orders_mv (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MaterializedView ORDER BY ();
+
 CREATE TABLE cdc._migration_lock (
   number UInt64,
   event LowCardinality(String) COMMENT 'claim, alive or release',
@@ -57,6 +151,100 @@ CREATE TABLE cdc._migrations (
   applied_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (file) COMMENT 'SQL files that were applied; read with FINAL';
 
+CREATE TABLE cdc._order_lines_v1 (
+  order_id Int64 COMMENT 'order_items.order_id',
+  line_id Int64 COMMENT 'order_items.id',
+  product_id Int64 COMMENT 'order_items.product_id',
+  quantity Int32 COMMENT 'negative in returns',
+  unit_price Decimal(12, 3) COMMENT 'what it was sold at',
+  at DateTime64(6, 'UTC') COMMENT 'order_items.ordered_at',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, line_id) COMMENT 'Order lines by their order; read with FINAL';
+
+CREATE TABLE cdc._order_lines_v1_keys (
+  line_id Int64,
+  order_id Int64
+) ENGINE = ReplacingMergeTree ORDER BY (line_id, order_id) COMMENT 'Every key that each bucket of _order_lines_v1 ever had';
+
+CREATE TABLE cdc._order_moments_v1 (
+  slot DateTime('UTC') COMMENT 'start of five minutes',
+  order_id Int64 COMMENT 'orders.id',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  gross_sales Decimal(38, 3),
+  returns_total Decimal(38, 3),
+  cancelled_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (slot, order_id) COMMENT 'One row an order and five minutes; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._order_moments_v1_keys (
+  order_id Int64,
+  slot DateTime('UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, slot) COMMENT 'Every key that each bucket of _order_moments_v1 ever had';
+
+CREATE TABLE cdc._product_months_v1 (
+  product_id Int64 COMMENT 'products.id',
+  month Date COMMENT 'UTC month of the first line of each order',
+  orders UInt64 COMMENT 'orders with it that are not cancelled',
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  sold_units Int64,
+  returned_units Int64,
+  first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
+  last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (product_id, month) COMMENT 'Products by month; measures as in line_facts; read with FINAL';
+
+CREATE TABLE cdc._product_orders_v1 (
+  product_id Int64 COMMENT 'products.id',
+  month Date COMMENT 'of the first line: it parts what is recomputed at once',
+  order_id Int64 COMMENT 'orders.id',
+  orders UInt64 COMMENT '1 where it is not cancelled',
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  sold_units Int64,
+  returned_units Int64,
+  first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
+  last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (product_id, month, order_id) COMMENT 'Orders by product; measures as in line_facts; read with FINAL';
+
+CREATE TABLE cdc._product_orders_v1_keys (
+  order_id Int64,
+  product_id Int64,
+  month Date
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, product_id, month) COMMENT 'Every key that each bucket of _product_orders_v1 ever had';
+
+CREATE TABLE cdc._product_sales_v1 (
+  product_id Int64 COMMENT 'products.id',
+  orders UInt64 COMMENT 'orders with it that are not cancelled',
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  sold_units Int64,
+  returned_units Int64,
+  first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
+  last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (product_id) COMMENT 'Products with a line; measures as in line_facts; read with FINAL';
+
 CREATE TABLE cdc._rejects (
   schema_name String,
   table_name String,
@@ -67,6 +255,85 @@ CREATE TABLE cdc._rejects (
   reason String,
   at DateTime64(6, 'UTC')
 ) ENGINE = MergeTree ORDER BY (schema_name, table_name, at) COMMENT 'Values that were not stored as they are; a replay may repeat a row';
+
+CREATE TABLE cdc._rollup_lock (
+  number UInt64,
+  event LowCardinality(String) COMMENT 'claim, alive or release',
+  owner String,
+  at DateTime64(6, 'UTC')
+) ENGINE = MergeTree ORDER BY (number, event) COMMENT 'Who keeps the rollups up to date; one claim a number';
+
+CREATE TABLE cdc._rollup_runs (
+  run UInt64 COMMENT 'rises; rows of a higher one count',
+  event LowCardinality(String) COMMENT 'begin or end',
+  claim UInt64 COMMENT 'of the lock that it ran under',
+  marks UInt64 COMMENT 'changed rows of the sources',
+  at DateTime64(6, 'UTC')
+) ENGINE = MergeTree ORDER BY (run, event) COMMENT 'One begin and one end a run; a run without an end was broken off, and done again by the next one';
+
+CREATE TABLE cdc._rollups (
+  name String COMMENT 'a rollup, or a table of the source that rollups are computed from',
+  state LowCardinality(String) COMMENT 'filled or filling; of a source: attached',
+  target String COMMENT 'of a source: UUID of the table whose rows are marked',
+  updated_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (name) COMMENT 'How far each rollup is; read with FINAL';
+
+CREATE TABLE cdc._sales_days_v1 (
+  day Date COMMENT 'in UTC',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  gross_sales Decimal(38, 3),
+  returns_total Decimal(38, 3),
+  cancelled_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  customers AggregateFunction(uniqExact, Int64) COMMENT 'known customers with a sales order',
+  customer_count UInt64 COMMENT 'how many these are',
+  first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is on this day',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (day) COMMENT 'Sales by day in UTC; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._sales_months_v1 (
+  month Date COMMENT 'its first day, in UTC',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  gross_sales Decimal(38, 3),
+  returns_total Decimal(38, 3),
+  cancelled_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  customers UInt64 COMMENT 'known customers with a sales order',
+  first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is in this month',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (month) COMMENT 'Sales by month in UTC; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._sales_slots_v1 (
+  slot DateTime('UTC') COMMENT 'start of five minutes',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  gross_sales Decimal(38, 3),
+  returns_total Decimal(38, 3),
+  cancelled_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  customers AggregateFunction(uniqExact, Int64) COMMENT 'known customers with a sales order',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (slot) COMMENT 'Sales by five minutes; measures as in sales_facts; read with FINAL';
 
 CREATE TABLE cdc._schema_changes (
   schema_name String,
@@ -147,6 +414,26 @@ CREATE TABLE cdc._tables (
   updated_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (schema_name, table_name) COMMENT 'Replicated tables and their state; read with FINAL';
 
+CREATE TABLE cdc._top_customers_v1 (
+  list UInt8 COMMENT 'there is one, 0',
+  rank UInt64 COMMENT 'by sales_orders, then revenue, then customer_id',
+  customer_id Int64 COMMENT 'customers.id',
+  name String COMMENT 'as it is now',
+  country String COMMENT 'of the customer',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
+  last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (list, rank) COMMENT 'The first 50 customers; measures as in sales_facts; read with FINAL';
+
 CREATE TABLE cdc._topics (
   pipeline String,
   topic String,
@@ -179,7 +466,7 @@ CREATE VIEW ecommerce_analytics.customer_metrics (
   average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
   first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
   last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
-  days_since_last_order Int64 COMMENT 'UTC calendar days from last_order_at to today',
+  days_since_last_order Int64 COMMENT 'calendar days in UTC from last_order_at to today',
   is_returning Bool COMMENT 'more than one sales order'
 ) COMMENT 'One row a customer with at least one order of any status';
 
@@ -195,7 +482,7 @@ CREATE VIEW ecommerce_analytics.customers (
 );
 
 CREATE VIEW ecommerce_analytics.daily_sales_summary (
-  day Date COMMENT 'UTC day',
+  day Date COMMENT 'in UTC',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -211,7 +498,7 @@ CREATE VIEW ecommerce_analytics.daily_sales_summary (
   customers UInt64 COMMENT 'known customers with a sales order in this period',
   first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is in this period',
   returning_customers UInt64 COMMENT 'customers - first_time_customers'
-) COMMENT 'Sales by UTC day: one row a day with an order or a line';
+) COMMENT 'Sales by day in UTC: one row a day with an order or a line';
 
 CREATE VIEW ecommerce_analytics.data_freshness (
   table_name String COMMENT 'schema and table at the source',
@@ -232,7 +519,7 @@ CREATE VIEW ecommerce_analytics.first_sales (
 ) COMMENT 'One row a customer with at least one sales order';
 
 CREATE VIEW ecommerce_analytics.hourly_orders_trend (
-  hour DateTime('UTC') COMMENT 'UTC hour; the last one is still running',
+  hour DateTime('UTC') COMMENT 'hour in UTC; the last one is still running',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -241,7 +528,7 @@ CREATE VIEW ecommerce_analytics.hourly_orders_trend (
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
   average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
   customers UInt64 COMMENT 'known customers with a sales order in this hour'
-) COMMENT 'The current UTC hour and the 23 before it; hours without orders are zeros';
+) COMMENT 'The current hour in UTC and the 23 before it; hours without orders are zeros';
 
 CREATE VIEW ecommerce_analytics.line_facts (
   line_id Int64 COMMENT 'order_items.id',
@@ -262,7 +549,7 @@ CREATE VIEW ecommerce_analytics.line_facts (
 ) COMMENT 'One row an order line whose order is known, with what it adds to each measure';
 
 CREATE VIEW ecommerce_analytics.monthly_sales_summary (
-  month Date COMMENT 'first day of the UTC month',
+  month Date COMMENT 'first day of the month in UTC',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -278,7 +565,7 @@ CREATE VIEW ecommerce_analytics.monthly_sales_summary (
   customers UInt64 COMMENT 'known customers with a sales order in this period',
   first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is in this period',
   returning_customers UInt64 COMMENT 'customers - first_time_customers'
-) COMMENT 'Sales by UTC month: one row a month with an order or a line';
+) COMMENT 'Sales by month in UTC: one row a month with an order or a line';
 
 CREATE VIEW ecommerce_analytics.order_facts (
   order_id Int64 COMMENT 'orders.id',
@@ -408,7 +695,7 @@ CREATE VIEW ecommerce_analytics.top_customers_by_orders (
   average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
   first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
   last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
-  days_since_last_order Int64 COMMENT 'UTC calendar days from last_order_at to today',
+  days_since_last_order Int64 COMMENT 'calendar days in UTC from last_order_at to today',
   is_returning Bool COMMENT 'more than one sales order'
 ) COMMENT 'The top 50 customers by sales_orders, then revenue, then customer_id';
 

@@ -234,5 +234,5 @@ test('another name for the views goes into every query', async t => {
     ...(await buildProvisioning('shop_views')).map(({yaml}) => yaml),
   ];
   for (const text of texts) t.notRegex(text, /ecommerce_analytics/);
-  t.regex(texts.join(''), /FROM shop_views\.daily_sales_summary_v1/);
+  t.regex(texts.join(''), /FROM shop_views\.daily_sales_summary_v2/);
 });

@@ -129,7 +129,7 @@ test('figures against the period before are two rows, the range last', async t =
   }
   const {client, analytics} = filled;
   const days = await client.query({
-    query: `SELECT toString(sum(revenue)) AS revenue FROM ${analytics}.daily_sales_summary_v1
+    query: `SELECT toString(sum(revenue)) AS revenue FROM ${analytics}.daily_sales_summary_v2
       WHERE day >= today() - 30 GROUP BY day >= today() - 30`,
     format: 'JSONEachRow',
   });

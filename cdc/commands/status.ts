@@ -2,6 +2,7 @@ import {oneLine} from '../observe/one-line.ts';
 import {readSchemaReport, readTriggersReport} from '../observe/schema-report.ts';
 import {freshnessLine, readFreshness, readSlotReport} from '../observe/status.ts';
 import {textTable} from '../observe/text-table.ts';
+import {rollupsPosition} from '../rollups/position.ts';
 import type {Settings} from '../settings/settings.ts';
 import {clickhouseClient} from '../sink/clickhouse.ts';
 
@@ -9,13 +10,18 @@ import {clickhouseClient} from '../sink/clickhouse.ts';
 export async function status(settings: Settings): Promise<number> {
   const client = clickhouseClient(settings);
   try {
-    const [slot, triggers, tables, schemas] = await Promise.all([
+    const [slot, triggers, tables, schemas, views] = await Promise.all([
       readSlotReport(settings),
       readTriggersReport(settings),
       readFreshness(client, settings),
       readSchemaReport(client, settings),
+      rollupsPosition(client, settings),
     ]);
     console.log(`${slot.line}\n${triggers.line}`);
+    if (views.rollups.length > 0)
+      console.log(
+        `views: ${views.rollups.length - views.filling.length} of ${views.rollups.length} rollups are full, ${views.behind.toLocaleString('en')} rows are not in them yet`,
+      );
     if (tables.length > 0)
       console.log(`\n${textTable(tables.map(row => freshnessLine(row, schemas.notes)))}`);
     if (schemas.changes.length > 0) console.log(`\n${textTable(schemas.changes)}`);

@@ -1,7 +1,11 @@
+import {takeLock} from '../../clickhouse/lock.ts';
+import {databasesOf} from '../context.ts';
+import {createLog} from '../observe/log.ts';
 import {snapshotProgress} from '../observe/progress.ts';
 import {textTable} from '../observe/text-table.ts';
 import type {Pass} from '../reconcile/verdict.ts';
 import {exitCode, type TableVerdict, type VerifyProgress, verify} from '../reconcile/verify.ts';
+import {Rollups} from '../rollups/worker.ts';
 import type {Settings} from '../settings/settings.ts';
 import {clickhouseClient} from '../sink/clickhouse.ts';
 
@@ -22,6 +26,35 @@ export async function verifyTables(
   } finally {
     await client.close();
   }
+}
+
+/**
+ * Compares the rollups behind the views with what FINAL says, and prints a line for each. Takes their keeping over from
+ * a pipeline that runs, which has it back a few seconds after. 0 equal, in the end, 1 different.
+ */
+export async function verifyViews(settings: Settings, {repair}: {repair: boolean}): Promise<number> {
+  const client = clickhouseClient(settings);
+  const names = databasesOf(settings);
+  const lock = await takeLock(client, names, 'rollups', {patienceMs: 10_000, fromHolder: true});
+  try {
+    const rollups = new Rollups({client, names, lock: lock!, log: createLog('warn')});
+    await rollups.takeOver();
+    const found = new Map<string, string[]>();
+    for await (const {rollup, buckets} of rollups.check({repair}))
+      found.set(rollup, [...(found.get(rollup) ?? []), ...buckets]);
+    for (const [rollup, buckets] of found) console.log(rollupLine(rollup, buckets, repair));
+    return !repair && [...found.values()].some(buckets => buckets.length > 0) ? 1 : 0;
+  } finally {
+    await lock?.release();
+    await client.close();
+  }
+}
+
+function rollupLine(rollup: string, buckets: readonly string[], repair: boolean): string {
+  if (buckets.length === 0) return `✓ ${rollup}: equal`;
+  const few = buckets.slice(0, 5).join(', ');
+  const what = `${count(buckets.length)} buckets differ from what FINAL says: ${few}${buckets.length > 5 ? ', …' : ''}`;
+  return repair ? `↻ ${rollup}: ${what}; computed anew` : `✗ ${rollup}: ${what}`;
 }
 
 export const verdictTable = (verdicts: readonly TableVerdict[]): string =>

@@ -63,6 +63,17 @@ export const metrics = {
     help: 'Time of one insert, retries included',
     registers,
   }),
+  rollupSeconds: new Histogram({
+    name: 'freshet_rollup_seconds',
+    help: 'Time of one run that brings the rollups up to what was written',
+    registers,
+  }),
+  rollupDifferences: new Counter({
+    name: 'freshet_rollup_differences_total',
+    help: 'Buckets of rollups that were not what FINAL says, and were computed anew; should stay 0',
+    labelNames: ['rollup'],
+    registers,
+  }),
   sinkBufferBytes: new Gauge({
     name: 'freshet_sink_buffer_bytes',
     help: 'Memory of rows waiting for ClickHouse; with that of capture FRESHET_BUFFER_BYTES at most',

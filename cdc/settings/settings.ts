@@ -137,6 +137,11 @@ export const ROWS = {
     .string()
     .default('public')
     .describe('tables of this schema have views without a schema prefix'),
+  FRESHET_TIME_ZONE: z
+    .string()
+    .default('UTC')
+    .refine(isTimeZone, 'must be a time zone such as Europe/Berlin')
+    .describe('of the business: a day or month in the views is one there'),
   FRESHET_CLICKHOUSE_FSYNC: flag.describe(
     'ClickHouse fsyncs every insert: a power cut loses nothing that was acknowledged',
   ),
@@ -177,6 +182,15 @@ export const ROWS = {
     .default('info')
     .describe('least important line that is logged'),
 } as const;
+
+function isTimeZone(name: string): boolean {
+  try {
+    // An offset such as +02:00 is none: there is no daylight saving in it, and ClickHouse does not take it.
+    return /^[A-Za-z]/.test(name) && new Intl.DateTimeFormat('en', {timeZone: name}) !== null;
+  } catch {
+    return false;
+  }
+}
 
 const Settings = z
   .object(ROWS)

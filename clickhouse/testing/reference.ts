@@ -6,12 +6,12 @@ const time = (expression: string) =>
   `to_char((${expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')`;
 
 /** Sales by calendar unit: everything of one unit by subqueries, unit by unit. */
-const salesBy = (unit: 'day' | 'month') => `
+const salesBy = (unit: 'day' | 'month', zone: string) => `
   WITH bucket AS (
-    SELECT DISTINCT date_trunc('${unit}', at, 'UTC') AS starts
+    SELECT DISTINCT date_trunc('${unit}', at, '${zone}') AS starts
     FROM (SELECT created_at AS at FROM orders UNION ALL SELECT ordered_at FROM order_items) AS moments
   )
-  SELECT (starts AT TIME ZONE 'UTC')::date::text AS ${unit}, o.*, l.*,
+  SELECT (starts AT TIME ZONE '${zone}')::date::text AS ${unit}, o.*, l.*,
     l.line_total - l.cancelled_total AS revenue,
     round((l.line_total - l.cancelled_total) / nullif(o.sales_orders, 0), 3) AS average_order_value,
     c.customers, c.first_time_customers, c.customers - c.first_time_customers AS returning_customers
@@ -21,7 +21,7 @@ const salesBy = (unit: 'day' | 'month') => `
       count(*) FILTER (WHERE status <> 'cancelled' AND status <> 'return') AS sales_orders,
       count(*) FILTER (WHERE status = 'cancelled') AS cancelled_orders,
       count(*) FILTER (WHERE status = 'return') AS return_orders
-    FROM orders WHERE date_trunc('${unit}', created_at, 'UTC') = starts
+    FROM orders WHERE date_trunc('${unit}', created_at, '${zone}') = starts
   ) AS o
   CROSS JOIN LATERAL (
     SELECT count(*) AS lines,
@@ -30,7 +30,7 @@ const salesBy = (unit: 'day' | 'month') => `
       coalesce(sum(quantity * unit_price) FILTER (WHERE status <> 'cancelled' AND status <> 'return'), 0.000) AS gross_sales,
       coalesce(sum(quantity * unit_price) FILTER (WHERE status = 'return'), 0.000) AS returns_total,
       coalesce(sum(quantity * unit_price) FILTER (WHERE status = 'cancelled'), 0.000) AS cancelled_total
-    FROM order_items JOIN orders ON orders.id = order_id WHERE date_trunc('${unit}', ordered_at, 'UTC') = starts
+    FROM order_items JOIN orders ON orders.id = order_id WHERE date_trunc('${unit}', ordered_at, '${zone}') = starts
   ) AS l
   CROSS JOIN LATERAL (
     SELECT count(DISTINCT customer_id) AS customers,
@@ -38,14 +38,14 @@ const salesBy = (unit: 'day' | 'month') => `
         SELECT FROM orders AS earlier WHERE earlier.customer_id = orders.customer_id
           AND earlier.status NOT IN ('cancelled', 'return') AND earlier.created_at < starts
       )) AS first_time_customers
-    FROM orders WHERE status NOT IN ('cancelled', 'return') AND date_trunc('${unit}', created_at, 'UTC') = starts
+    FROM orders WHERE status NOT IN ('cancelled', 'return') AND date_trunc('${unit}', created_at, '${zone}') = starts
   ) AS c
   ORDER BY starts`;
 
-const hourly = `
-  SELECT to_char(starts AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS hour, o.*, l.*,
+const hourly = (zone: string) => `
+  SELECT to_char(starts AT TIME ZONE '${zone}', 'YYYY-MM-DD HH24:MI:SS') AS hour, o.*, l.*,
     round(l.revenue / nullif(o.sales_orders, 0), 3) AS average_order_value
-  FROM generate_series(date_trunc('hour', $1::timestamptz) - interval '23 hours', $1::timestamptz, interval '1 hour') AS starts
+  FROM generate_series(date_trunc('hour', $1::timestamptz, '${zone}') - interval '23 hours', $1::timestamptz, interval '1 hour') AS starts
   CROSS JOIN LATERAL (
     SELECT count(*) AS orders,
       count(*) FILTER (WHERE status NOT IN ('cancelled', 'return')) AS sales_orders,
@@ -62,12 +62,12 @@ const hourly = `
   ) AS l
   ORDER BY starts`;
 
-const customers = `
+const customers = (zone: string) => `
   SELECT c.id AS customer_id, c.name, c.country, o.orders, o.sales_orders, o.cancelled_orders, o.return_orders,
     l.lines, l.units, l.line_total, l.revenue,
     round(l.revenue / nullif(o.sales_orders, 0), 3) AS average_order_value,
     ${time('o.first')} AS first_order_at, ${time('o.last')} AS last_order_at,
-    (($1::timestamptz AT TIME ZONE 'UTC')::date - (o.last AT TIME ZONE 'UTC')::date)::bigint AS days_since_last_order,
+    (($1::timestamptz AT TIME ZONE '${zone}')::date - (o.last AT TIME ZONE '${zone}')::date)::bigint AS days_since_last_order,
     o.sales_orders > 1 AS is_returning
   FROM customers AS c
   CROSS JOIN LATERAL (
@@ -116,14 +116,14 @@ const recent = `
 const top = (rows: string, order: string, most: number) =>
   `SELECT row_number() OVER (ORDER BY ${order}) AS rank, ranked.* FROM (${rows}) AS ranked ORDER BY rank LIMIT ${most}`;
 
-/** View → query. */
-export const REFERENCE: Readonly<Record<string, string>> = {
-  daily_sales_summary: salesBy('day'),
-  monthly_sales_summary: salesBy('month'),
-  hourly_orders_trend: hourly,
-  customer_metrics: `${customers} ORDER BY customer_id`,
-  top_customers_by_orders: top(customers, 'sales_orders DESC, revenue DESC, customer_id', 50),
+/** View → query, with days and hours of a time zone. */
+export const reference = (zone: string): Readonly<Record<string, string>> => ({
+  daily_sales_summary: salesBy('day', zone),
+  monthly_sales_summary: salesBy('month', zone),
+  hourly_orders_trend: hourly(zone),
+  customer_metrics: `${customers(zone)} ORDER BY customer_id`,
+  top_customers_by_orders: top(customers(zone), 'sales_orders DESC, revenue DESC, customer_id', 50),
   product_performance: `${products} ORDER BY product_id`,
   top_selling_products: top(products, 'units DESC, revenue DESC, product_id', 20),
   recent_activity: recent,
-};
+});

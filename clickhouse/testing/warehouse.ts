@@ -7,7 +7,7 @@ import {statementsOf} from '../migration-files.ts';
 export interface TestWarehouse {
   client: ClickHouseClient;
   /** Names of the test's own; the databases are dropped after it. */
-  databases: {cdc: string; analytics: string};
+  databases: {cdc: string; analytics: string; timeZone?: string};
   /** Runs statements, each ended by a `;` at the end of a line, with {cdc} and {analytics} put in. */
   run(sql: string): Promise<void>;
   rows<R>(sql: string): Promise<R[]>;
@@ -21,7 +21,7 @@ export function testWarehouse(t: ExecutionContext): TestWarehouse | null {
     return null;
   }
   const own = randomBytes(6).toString('hex');
-  const databases = {cdc: `cdc_${own}`, analytics: `analytics_${own}`};
+  const databases: TestWarehouse['databases'] = {cdc: `cdc_${own}`, analytics: `analytics_${own}`};
   const client = createClient({
     url,
     log: {level: 127},

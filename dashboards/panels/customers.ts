@@ -3,11 +3,11 @@ import {COUNT, distribution, fixed, MONEY, number, ranking, rows, SHARE, stacked
 import {series, sql} from '../target.ts';
 
 /** The variables of this dashboard; their queries run when the time range changes. */
-export const COUNTRIES = `SELECT DISTINCT country FROM ecommerce_analytics.customer_metrics_v1
+export const COUNTRIES = `SELECT DISTINCT country FROM ecommerce_analytics.customer_metrics_v2
 ORDER BY country`;
 const IN_COUNTRY = '$__conditionalAll(country IN (${country:singlequote}), $country)';
 const NAMED = '$__conditionalAll(positionCaseInsensitive(name, ${search:singlequote}) > 0, $search)';
-const CHOSEN = `FROM ecommerce_analytics.customer_metrics_v1
+const CHOSEN = `FROM ecommerce_analytics.customer_metrics_v2
 WHERE ${IN_COUNTRY}`;
 
 export const customers = () =>
@@ -52,7 +52,7 @@ export const newAndReturning = () =>
     .overrideByName('returning_customers', [fixed('blue')])
     .withTarget(
       series(`SELECT toDateTime(day, 'UTC') AS time, first_time_customers, returning_customers
-FROM ecommerce_analytics.daily_sales_summary_v1
+FROM ecommerce_analytics.daily_sales_summary_v2
 WHERE $__dateFilter(day)
 ORDER BY time`),
     );
@@ -120,7 +120,7 @@ export const topCustomers = () =>
     },
   ).withTarget(
     sql(`SELECT rank, name, country, sales_orders, revenue, average_order_value, days_since_last_order
-FROM ecommerce_analytics.top_customers_by_orders_v1
+FROM ecommerce_analytics.top_customers_by_orders_v2
 WHERE ${IN_COUNTRY}
 ORDER BY rank`),
   );

@@ -14,7 +14,7 @@ export const topProducts = () =>
     {rank: COUNT, ...COLUMNS, orders: COUNT},
   ).withTarget(
     sql(`SELECT rank, sku, name, units, revenue, return_rate, orders
-FROM ecommerce_analytics.top_selling_products_v1
+FROM ecommerce_analytics.top_selling_products_v2
 ORDER BY rank`),
   );
 
@@ -28,7 +28,7 @@ export const mostReturned = () =>
     {...COLUMNS, returned_units: COUNT},
   ).withTarget(
     sql(`SELECT sku, name, returned_units, return_rate, units, revenue
-FROM ecommerce_analytics.product_performance_v1
+FROM ecommerce_analytics.product_performance_v2
 WHERE returned_units > 0
 ORDER BY returned_units DESC, product_id
 LIMIT 20`),
@@ -44,7 +44,7 @@ export const revenueByCategory = () =>
     'revenue',
   ).withTarget(
     sql(`SELECT category, sum(revenue) AS revenue
-FROM ecommerce_analytics.product_performance_v1
+FROM ecommerce_analytics.product_performance_v2
 GROUP BY category ORDER BY revenue DESC, category
 LIMIT 10`),
   );

@@ -23,7 +23,7 @@ const AGAINST = 'The change is against as many days just before; today counts as
  */
 const compared = (measure: string, name: string) =>
   sql(`SELECT day >= toDate($__fromTime, 'UTC') AS in_range, ${measure} AS ${name}
-FROM ecommerce_analytics.daily_sales_summary_v1
+FROM ecommerce_analytics.daily_sales_summary_v2
 WHERE day <= toDate($__toTime, 'UTC')
   AND day >= toDate($__fromTime, 'UTC') - (toDate($__toTime, 'UTC') - toDate($__fromTime, 'UTC') + 1)
 GROUP BY in_range ORDER BY in_range`);
@@ -104,7 +104,7 @@ export const dailyRevenue = () =>
     .overrideByName('revenue', [fixed('green')])
     .withTarget(
       series(`SELECT toDateTime(day, 'UTC') AS time, revenue, gross_sales
-FROM ecommerce_analytics.daily_sales_summary_v1
+FROM ecommerce_analytics.daily_sales_summary_v2
 WHERE $__dateFilter(day)
 ORDER BY time`),
     );
@@ -120,7 +120,7 @@ export const dailyOrders = () =>
     .overrideByName('return_orders', [fixed('red')])
     .withTarget(
       series(`SELECT toDateTime(day, 'UTC') AS time, sales_orders, cancelled_orders, return_orders
-FROM ecommerce_analytics.daily_sales_summary_v1
+FROM ecommerce_analytics.daily_sales_summary_v2
 WHERE $__dateFilter(day)
 ORDER BY time`),
     );
@@ -137,7 +137,7 @@ export const hourlyOrders = () =>
     .overrideByName('return_orders', [fixed('red')])
     .withTarget(
       series(`SELECT hour AS time, sales_orders, cancelled_orders, return_orders
-FROM ecommerce_analytics.hourly_orders_trend_v1
+FROM ecommerce_analytics.hourly_orders_trend_v2
 ORDER BY time`),
     );
 
@@ -150,7 +150,7 @@ export const hourlyRevenue = () =>
     .timeFrom('24h')
     .withTarget(
       series(`SELECT hour AS time, revenue
-FROM ecommerce_analytics.hourly_orders_trend_v1
+FROM ecommerce_analytics.hourly_orders_trend_v2
 ORDER BY time`),
     );
 
@@ -174,7 +174,7 @@ export const monthlySales = () =>
   ).withTarget(
     sql(`SELECT month, revenue, sales_orders, average_order_value, customers, first_time_customers,
   returns_total, cancelled_orders
-FROM ecommerce_analytics.monthly_sales_summary_v1
+FROM ecommerce_analytics.monthly_sales_summary_v2
 ORDER BY month DESC
 LIMIT 24`),
   );
@@ -189,7 +189,7 @@ export const revenueByCountry = () =>
     'revenue',
   ).withTarget(
     sql(`SELECT country, sum(revenue) AS revenue
-FROM ecommerce_analytics.customer_metrics_v1
+FROM ecommerce_analytics.customer_metrics_v2
 GROUP BY country ORDER BY revenue DESC, country
 LIMIT 10`),
   );
@@ -224,7 +224,7 @@ export const recentOrders = () =>
     {status: coloured(STATUS_COLOURS)},
   ).withTarget(
     sql(`SELECT at, order_no, customer_name, country, status, lines, total
-FROM ecommerce_analytics.recent_activity_v1
+FROM ecommerce_analytics.recent_activity_v2
 ORDER BY at DESC, order_id DESC
 LIMIT 50`),
   );

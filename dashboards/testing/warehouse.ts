@@ -1,5 +1,6 @@
 import {randomUUID} from 'node:crypto';
 import {type ClickHouseClient, createClient} from '@clickhouse/client';
+import {migrateAndSettle} from '../../cdc/rollups/testing/hold-rollups.ts';
 import {migrate} from '../../clickhouse/migrate.ts';
 
 const technical = `_version UInt128, _is_deleted UInt8, _commit_ts DateTime64(6, 'UTC'),
@@ -101,6 +102,7 @@ export async function createWarehouse({filled}: {filled: boolean}): Promise<Ware
       SELECT * EXCEPT (_version, _is_deleted, _commit_ts, _ingested_at)
       FROM {cdc}.public__${table} FINAL WHERE _is_deleted = 0`);
   }
+  await migrateAndSettle({client, databases});
   const {waiting} = await migrate({client, databases});
   if (waiting.length > 0) throw new Error(`views that wait for something: ${JSON.stringify(waiting)}`);
   if (filled) for (const statement of OPERATIONS) await run(statement);

@@ -6,6 +6,7 @@ import {createServer} from 'node:net';
 import path from 'node:path';
 import {createInterface} from 'node:readline';
 import {caughtUp} from '../../cdc/reconcile/position.ts';
+import {rollupsCaughtUp} from '../../cdc/rollups/position.ts';
 import {loadSettings, type Settings} from '../../cdc/settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient} from '../../cdc/sink/clickhouse.ts';
 import {type Stack, StackError} from '../stack/stack.ts';
@@ -88,7 +89,10 @@ export async function startDemo(options: {
         ended.then(() => reject(new StackError('the pipeline ended before it had caught up')));
         signal.addEventListener('abort', () => reject(new StackError('stopped')), {once: true});
       });
-      await Promise.race([caughtUp(client, settings, 600_000), stop]);
+      const shown = caughtUp(client, settings, 600_000).then(() =>
+        rollupsCaughtUp(client, settings, 600_000),
+      );
+      await Promise.race([shown, stop]);
     },
     stop: async () => {
       stopping = true;

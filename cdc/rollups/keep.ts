@@ -1,0 +1,94 @@
+import {setTimeout as sleep} from 'node:timers/promises';
+import {takeLock} from '../../clickhouse/lock.ts';
+import {type Context, databasesOf, migrateAll} from '../context.ts';
+import {asPipelineError} from '../failures.ts';
+import {metrics} from '../observe/metrics.ts';
+import {backoff} from '../retry.ts';
+import {readRollups} from './rollup.ts';
+import {type Checked, Rollups} from './worker.ts';
+
+/** How often a process looks whether there are rollups, and nobody keeps them. */
+const LOOK_MS = 5_000;
+/** How often the holder of the lock says that it lives. */
+const ALIVE_MS = 10_000;
+/** Between two parts of the rollups that are compared with what FINAL says, which takes at most this share of the time. */
+const CHECK_MS = 2_000;
+const CHECK_SHARE = 0.02;
+/** Between looks for what was written. A run is followed by a pause as long as it took: others have half of the time. */
+const PAUSE_MS = 300;
+
+/**
+ * Keeps the rollups up to date until the signal aborts, where no other process does. A failure is told and tried
+ * again, and never ends the replication.
+ */
+export async function keepRollups(context: Context): Promise<void> {
+  const {client, settings, log, signal} = context;
+  for (let attempt = 0; !signal.aborted; ) {
+    try {
+      const isNeeded = (await readRollups(client, databasesOf(settings))).length > 0;
+      const lock = isNeeded && (await takeLock(client, databasesOf(settings), 'rollups', {patienceMs: 0}));
+      if (!lock) {
+        await sleep(LOOK_MS, undefined, {signal}).catch(() => {});
+        continue;
+      }
+      // A missed one is no harm: others wait for several, and a statement looks itself whose turn it is.
+      const alive = setInterval(() => void lock.alive().catch(() => {}), ALIVE_MS);
+      try {
+        await hold(context, lock, () => {
+          attempt = 0;
+        });
+      } finally {
+        clearInterval(alive);
+        await lock.release().catch(() => {}); // silence tells the same, later
+      }
+    } catch (thrown) {
+      if (signal.aborted) return;
+      const error = asPipelineError(thrown);
+      log.error({code: error.code, hint: error.hint, attempt}, `rollups: ${error.message}`);
+      await backoff(attempt++, signal);
+    }
+  }
+}
+
+async function hold(
+  {client, settings, log, signal}: Context,
+  lock: {number: bigint},
+  onRun: () => void,
+): Promise<void> {
+  const rollups = new Rollups({
+    client,
+    names: databasesOf(settings),
+    lock,
+    log,
+    signal,
+    onFilled: async () => {
+      await migrateAll(client, settings, log);
+    },
+  });
+  await rollups.takeOver();
+  let check = rollups.check({repair: true});
+  let checkAt = performance.now() + CHECK_MS;
+  while (!signal.aborted) {
+    const startedAt = performance.now();
+    const worked = await rollups.cycle();
+    const took = performance.now() - startedAt;
+    if (worked) {
+      metrics.rollupSeconds.observe(took / 1000);
+      onRun();
+    } else if (startedAt > checkAt) {
+      const {done, value} = await check.next();
+      if (done) check = rollups.check({repair: true});
+      else if (value.buckets.length > 0) tellDifference(log, value);
+      checkAt = performance.now() + Math.max(CHECK_MS, (performance.now() - startedAt) / CHECK_SHARE);
+    }
+    await sleep(Math.max(PAUSE_MS, worked ? took : 0), undefined, {signal}).catch(() => {});
+  }
+}
+
+function tellDifference(log: Context['log'], {rollup, buckets}: Checked): void {
+  metrics.rollupDifferences.inc({rollup}, buckets.length);
+  log.error(
+    {rollup, buckets: buckets.slice(0, 10)},
+    `${rollup}: ${buckets.length} buckets were not what FINAL says, and were computed anew: please report it`,
+  );
+}

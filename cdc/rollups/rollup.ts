@@ -1,0 +1,161 @@
+import {z} from 'zod';
+import {
+  filledIn,
+  type MigrationFile,
+  type Names,
+  type RollupRules,
+  readMigrationFiles,
+  statementsOf,
+} from '../../clickhouse/migration-files.ts';
+import {columnsOf, isKeyed, keysTable} from '../../clickhouse/rollup-tables.ts';
+import {type ClickHouseClient, chName, rows} from '../sink/clickhouse.ts';
+
+/** A rollup whose table is there. */
+export interface Rollup {
+  readonly object: string;
+  /** Quoted, with its database. */
+  readonly table: string;
+  readonly uuid: string;
+  readonly rules: RollupRules;
+  /** Quoted columns but the technical ones → type. */
+  readonly columns: ReadonlyMap<string, string>;
+  /** Quoted, as a list. */
+  readonly key: string;
+  readonly bucket: string;
+  /** Type of a bucket, as a literal of one is cast to it. */
+  readonly bucketType: string;
+  /** Where to find every key that a bucket ever had. */
+  readonly keysIn: string;
+  readonly isKeyed: boolean;
+  /** Rows of the buckets that stand for `{dirty}`. */
+  readonly query: string;
+}
+
+const TECHNICAL = ['_run', '_is_deleted'];
+
+const Found = z.object({
+  name: z.string(),
+  uuid: z.string(),
+  sorting_key: z.string(),
+  columns: z.array(z.tuple([z.string(), z.string()])),
+});
+
+/** The rollups of the files that have a table, each after those that it is computed from. */
+export async function readRollups(
+  client: ClickHouseClient,
+  names: Names,
+  files: readonly MigrationFile[] = readMigrationFiles(),
+): Promise<Rollup[]> {
+  const found = await rows(
+    client,
+    Found,
+    `SELECT name, toString(uuid) AS uuid, sorting_key, columns FROM system.tables AS t JOIN (
+       SELECT table, arrayMap(c -> (c.2, c.3), arraySort(groupArray((position, name, type)))) AS columns
+       FROM system.columns WHERE database = {cdc: String} AND table IN {objects: Array(String)} GROUP BY table
+     ) AS c ON c.table = t.name
+     WHERE database = {cdc: String} AND name IN {objects: Array(String)}`,
+    {cdc: names.cdc, objects: files.flatMap(({kind, object}) => (kind === 'rollup' ? [object] : []))},
+  );
+  return files.flatMap(({object, rollup: rules, text}) => {
+    const made = found.find(({name}) => name === object);
+    if (!rules || !made) return [];
+    const types = new Map(made.columns);
+    const key = columnsOf(made.sorting_key);
+    const keyed = isKeyed(rules, key);
+    const bucketTypes = rules.bucket.map(column => types.get(column) ?? 'String');
+    return {
+      object,
+      table: chName(names.cdc, object),
+      uuid: made.uuid,
+      rules: {
+        ...rules,
+        parents: rules.parents.map(({name, expressions}) => ({
+          name,
+          expressions: expressions.map(expression => filledIn(expression, names)),
+        })),
+      },
+      columns: new Map(
+        made.columns
+          .filter(([name]) => !TECHNICAL.includes(name))
+          .map(([name, type]) => [chName(name), type]),
+      ),
+      key: list(key),
+      bucket: list(rules.bucket),
+      bucketType: bucketTypes.length === 1 ? bucketTypes[0]! : `Tuple(${bucketTypes.join(', ')})`,
+      keysIn: chName(names.cdc, keyed ? keysTable(object) : object),
+      isKeyed: keyed,
+      query: statementsOf(text, names).at(-1)!,
+    };
+  });
+}
+
+const list = (columns: readonly string[]): string => columns.map(name => chName(name)).join(', ');
+
+/**
+ * The statements that bring the dirty buckets up to date, as run number `run`: their rows as they are now, then the
+ * keys that they have, and last a deletion of each key that they had and have not any more. Until that one a reader
+ * sees a row too many, never one too few. Done again in part or whole, by any later run, they come to the same.
+ * @param dirty a query of buckets
+ */
+export function writeStatements(rollup: Rollup, dirty: string, run: bigint): string[] {
+  const {table, key, bucket, keysIn} = rollup;
+  const columns = [...rollup.columns.keys()].join(', ');
+  return [
+    `INSERT INTO ${table} (${columns}, _run, _is_deleted) SELECT ${columns}, ${run}, 0 FROM (${rowsOf(rollup, dirty)})`,
+    ...(rollup.isKeyed ? [keysStatement(rollup, `_run = ${run}`)] : []),
+    `INSERT INTO ${table} (${key}, _run, _is_deleted)
+     SELECT DISTINCT ${key}, ${run}, 1 FROM ${keysIn}
+     WHERE (${bucket}) IN (${dirty}) AND (${key}) NOT IN (SELECT ${key} FROM ${table} WHERE _run = ${run})`,
+  ];
+}
+
+/** What the rollup is to hold of these buckets. */
+const rowsOf = ({query}: Rollup, dirty: string): string => query.replaceAll('{dirty}', `(${dirty})`);
+
+/**
+ * Those of the buckets that hold something else than they are to, each as a literal.
+ * @param dirty a query of buckets
+ */
+export function differencesQuery(rollup: Rollup, dirty: string, most: number): string {
+  const {table, columns, key, bucket} = rollup;
+  const all = [...columns.keys()].join(', ');
+  const inKey = new Set(key.split(', '));
+  const states = [...columns].filter(([, type]) => type.startsWith('AggregateFunction('));
+  const plain = [...columns.keys()].filter(
+    name => !inKey.has(name) && states.every(([state]) => state !== name),
+  );
+  const wrong = [
+    'countIf(_side = 0) <> 1',
+    'countIf(_side = 1) <> 1',
+    ...(plain.length > 0 ? [`uniqExact(toString(tuple(${plain.join(', ')}))) <> 1`] : []),
+    ...states.flatMap(([name, type]) => [
+      `uniqExact(toString(finalizeAggregation(${name}))) <> 1`,
+      // As many as the other, and the same ones.
+      ...(type.startsWith('AggregateFunction(uniqExact,')
+        ? [`uniqExactMerge(${name}) <> any(finalizeAggregation(${name}))`]
+        : []),
+    ]),
+  ];
+  return `SELECT DISTINCT formatRow('Values', ${bucket}) AS bucket FROM (
+      SELECT ${key} FROM (
+        SELECT ${all}, 0 AS _side FROM ${table} FINAL WHERE (${bucket}) IN (${dirty})
+        UNION ALL
+        SELECT ${all}, 1 AS _side FROM (${rowsOf(rollup, dirty)})
+      ) GROUP BY ${key} HAVING ${wrong.join(' OR ')}
+    ) LIMIT ${most}`;
+}
+
+/** A query of buckets that are given as literals. */
+export const literalBuckets = ({bucketType, rules}: Rollup, literals: readonly string[]): string => {
+  const list = `arrayJoin([${literals.map(literal => `CAST(${literal} AS ${bucketType})`).join(', ')}])`;
+  return rules.bucket.length === 1
+    ? `SELECT ${list} AS b0`
+    : `SELECT ${rules.bucket.map((_, i) => `b.${i + 1} AS b${i}`).join(', ')} FROM (SELECT ${list} AS b)`;
+};
+
+/** Writes down the keys of rows that runs wrote. A run that was broken off may not have come to it. */
+export const keysStatement = ({table, keysIn, key, bucket}: Rollup, which: string): string =>
+  `INSERT INTO ${keysIn} (${union(bucket, key)}) SELECT DISTINCT ${union(bucket, key)} FROM ${table} WHERE ${which} AND _is_deleted = 0`;
+
+const union = (...lists: string[]): string =>
+  [...new Set(lists.flatMap(text => text.split(', ')))].join(', ');

@@ -1,0 +1,42 @@
+-- version: 2
+-- what: sales by day
+-- requires: _sales_days_v1
+-- changed: reads _sales_days_v1, which is kept up to date, instead of every order; days and hours are those of the business's time zone
+CREATE OR REPLACE VIEW {analytics}.daily_sales_summary_v2 {on_cluster} (
+  day Date COMMENT 'in {time_zone}',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
+  returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
+  customers UInt64 COMMENT 'known customers with a sales order in this period',
+  first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is in this period',
+  returning_customers UInt64 COMMENT 'customers - first_time_customers'
+) SQL SECURITY DEFINER AS
+SELECT
+  sales.day AS day,
+  sales.orders AS orders,
+  sales.sales_orders AS sales_orders,
+  sales.cancelled_orders AS cancelled_orders,
+  sales.return_orders AS return_orders,
+  sales.lines AS lines,
+  sales.units AS units,
+  sales.line_total AS line_total,
+  sales.gross_sales AS gross_sales,
+  sales.returns_total AS returns_total,
+  sales.cancelled_total AS cancelled_total,
+  sales.revenue AS revenue,
+  round(toDecimal128(revenue, 6) / nullIf(sales_orders, 0), 3) AS average_order_value,
+  sales.customer_count AS customers,
+  sales.first_time_customers AS first_time_customers,
+  customers - first_time_customers AS returning_customers
+FROM {cdc}._sales_days_v1 AS sales FINAL
+ORDER BY day
+COMMENT 'Sales by day in {time_zone}: one row a day with an order or a line';
