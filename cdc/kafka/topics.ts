@@ -87,10 +87,8 @@ export async function prepareTopics(
       log.info({topics: missing.length}, 'created topics');
     }
     const {topics} = await admin.fetchTopicMetadata({topics: wanted.map(({topic}) => topic)});
-    const configs = await readConfigs(
-      admin,
-      topics.map(({name}) => name),
-    );
+    const names = topics.map(({name}) => name);
+    const configs = await onceKnown(() => readConfigs(admin, names));
     const fewer = topics.filter(
       ({name, partitions}) => partitions.length < (wanted.find(({topic}) => topic === name)?.partitions ?? 0),
     );
@@ -116,14 +114,19 @@ export async function prepareTopics(
 }
 
 /** Offset behind the last message of each partition. */
-export async function endsOf(admin: Admin, topic: string): Promise<bigint[]> {
+export const endsOf = (admin: Admin, topic: string): Promise<bigint[]> =>
+  onceKnown(async () => {
+    const ends: bigint[] = [];
+    for (const {partition, high} of await admin.fetchTopicOffsets(topic)) ends[partition] = BigInt(high);
+    return ends;
+  });
+
+/** Brokers do not know a topic that was made a moment ago yet, and kafkajs does not ask again. */
+async function onceKnown<T>(ask: () => Promise<T>): Promise<T> {
   for (let attempt = 0; ; attempt++) {
     try {
-      const ends: bigint[] = [];
-      for (const {partition, high} of await admin.fetchTopicOffsets(topic)) ends[partition] = BigInt(high);
-      return ends;
+      return await ask();
     } catch (error) {
-      // The leaders of a topic that was made a moment ago do not know it yet, and kafkajs does not ask again.
       if (!(error as {retriable?: boolean}).retriable || attempt === 20) throw error;
       await sleep(100);
     }
