@@ -94,7 +94,6 @@ async function measure(count: number): Promise<void> {
   );
   put(count, 'rollups', 'all', 'fill_s', 's', [built]);
   await sizes(ch, count);
-  await cost(ch, shop, rollups, count);
   // From here on the shop is at work, and the rollups follow.
   const over = new AbortController();
   const measureLate = await freshness(ch);
@@ -139,6 +138,7 @@ async function measure(count: number): Promise<void> {
     );
   for (const p of [50, 99])
     put(count, 'rollups', 'behind their tables', `p${p}_ms`, 'ms', [percentile(late, p)]);
+  await cost(ch, shop, rollups, count); // last: it makes of today a day of millions of orders
   console.log(textTable(lines(count)));
   await ch.close();
 }
