@@ -37,30 +37,15 @@ export async function run(options: PipelineOptions): Promise<void> {
     guarded(context, async () => {
       const rollups = (signal: AbortSignal): Promise<void> => keepRollups({...context, signal});
       if (context.settings.FRESHET_TRANSPORT === 'direct') {
-        await together(
-          [
-            stop =>
-              supervise('pipeline', signal => runDirect({...context, signal}), {...context, signal: stop}),
-            rollups,
-          ],
-          context.signal,
-        );
+        await together([supervised('pipeline', context, runDirect), rollups], context.signal);
         return;
       }
       const ready = Promise.withResolvers<void>();
       await together(
         [
           rollups,
-          signal =>
-            supervise('capture', stage => captureStage({...context, signal: stage}, ready.resolve), {
-              ...context,
-              signal,
-            }),
-          signal =>
-            supervise('sink', stage => sinkStage({...context, signal: stage}, ready.promise), {
-              ...context,
-              signal,
-            }),
+          supervised('capture', context, stage => captureStage(stage, ready.resolve)),
+          supervised('sink', context, stage => sinkStage(stage, ready.promise)),
         ],
         context.signal,
       );
@@ -77,6 +62,12 @@ export async function runCapture(options: PipelineOptions): Promise<void> {
     ),
   );
 }
+
+/** A stage beside others: it is started again after its failures, until the signal aborts. */
+const supervised =
+  (name: string, context: Context, stage: (context: Context) => Promise<void>) =>
+  (signal: AbortSignal): Promise<void> =>
+    supervise(name, own => stage({...context, signal: own}), {...context, signal});
 
 /** The slot is watched as long as the work goes on. */
 async function guarded(context: Context, work: () => Promise<void>): Promise<void> {
@@ -96,11 +87,7 @@ export async function runSinkOnly(options: PipelineOptions): Promise<void> {
   await withContext(options, context =>
     together(
       [
-        stop =>
-          supervise('sink', signal => sinkStage({...context, signal}, Promise.resolve()), {
-            ...context,
-            signal: stop,
-          }),
+        supervised('sink', context, stage => sinkStage(stage, Promise.resolve())),
         signal => keepRollups({...context, signal}),
       ],
       context.signal,

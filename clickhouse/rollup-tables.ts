@@ -18,11 +18,16 @@ export async function sortingKey(
   return found ? columnsOf(found.key) : [];
 }
 
+/** A name in ClickHouse's SQL, as part of a pattern: its groups are the name in quotes, or as it is. */
+export const NAME = '(?:`((?:[^`\\\\]|\\\\.)+)`|(\\w+))';
+
+/** What the two groups of `NAME` stand for; undefined where neither was found. */
+export const nameIn = (quoted: string | undefined, plain: string | undefined): string | undefined =>
+  quoted?.replaceAll(/\\(.)/g, '$1') ?? plain;
+
 /** `a, \`b c\`` as a list of names. */
 export const columnsOf = (key: string): string[] =>
-  [...key.matchAll(/`((?:[^`\\]|\\.)+)`|([^\s,()]+)/g)].map(([, quoted, plain]) =>
-    quoted === undefined ? plain! : quoted.replaceAll(/\\(.)/g, '$1'),
-  );
+  [...key.matchAll(new RegExp(NAME, 'g'))].map(([, quoted, plain]) => nameIn(quoted, plain)!);
 
 /**
  * Where rows of one bucket lie apart, because the key does not begin with it, the table of all keys that each bucket

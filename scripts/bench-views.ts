@@ -103,9 +103,9 @@ async function measure(count: number): Promise<void> {
   const byFinal = new Map<Question, number[]>(QUESTIONS.map(question => [question, []]));
   const mixed: number[][] = [];
   for (let repeat = 0; repeat < repeats; repeat++) {
-    const times = await ask(1, '', shop, seconds * 1000);
+    const times = await ask(1, shop, seconds * 1000);
     for (const question of QUESTIONS) one.get(question)!.push(times.get(question) ?? []);
-    mixed.push([...(await ask(READERS, '', shop, seconds * 1000)).values()].flat());
+    mixed.push([...(await ask(READERS, shop, seconds * 1000)).values()].flat());
     if (final && repeat < 3)
       for (const question of QUESTIONS.filter(({view}) => view !== 'data_freshness'))
         byFinal.get(question)!.push(await answer(ch, question, '_v1', shop));
@@ -189,19 +189,14 @@ async function freshness(ch: ClickHouseClient): Promise<(signal: AbortSignal) =>
   };
 }
 
-async function ask(
-  readers: number,
-  suffix: string,
-  shop: BenchShop,
-  forMs: number,
-): Promise<Map<Question, number[]>> {
+async function ask(readers: number, shop: BenchShop, forMs: number): Promise<Map<Question, number[]>> {
   const times = new Map<Question, number[]>(QUESTIONS.map(question => [question, []]));
   const until = performance.now() + forMs;
   const reader = async (start: number): Promise<void> => {
     const ch = client();
     for (let i = start; performance.now() < until; i++) {
       const question = QUESTIONS[i % QUESTIONS.length]!;
-      times.get(question)!.push(await answer(ch, question, suffix, shop));
+      times.get(question)!.push(await answer(ch, question, '', shop));
     }
     await ch.close();
   };

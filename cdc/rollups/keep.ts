@@ -1,5 +1,6 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import {takeLock} from '../../clickhouse/lock.ts';
+import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {type Context, databasesOf, migrateAll} from '../context.ts';
 import {asPipelineError} from '../failures.ts';
 import {metrics} from '../observe/metrics.ts';
@@ -23,9 +24,10 @@ const PAUSE_MS = 300;
  */
 export async function keepRollups(context: Context): Promise<void> {
   const {client, settings, log, signal} = context;
+  const files = readMigrationFiles();
   for (let attempt = 0; !signal.aborted; ) {
     try {
-      const isNeeded = (await readRollups(client, databasesOf(settings))).length > 0;
+      const isNeeded = (await readRollups(client, databasesOf(settings), files)).length > 0;
       const lock = isNeeded && (await takeLock(client, databasesOf(settings), 'rollups', {patienceMs: 0}));
       if (!lock) {
         await sleep(LOOK_MS, undefined, {signal}).catch(() => {});

@@ -1,5 +1,6 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import {z} from 'zod';
+import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {databasesOf} from '../context.ts';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
@@ -23,9 +24,10 @@ export interface RollupsPosition {
 export async function rollupsPosition(
   client: ClickHouseClient,
   settings: Settings,
+  files = readMigrationFiles(),
 ): Promise<RollupsPosition> {
   const names = databasesOf(settings);
-  const rollups = (await readRollups(client, names)).map(({object}) => object);
+  const rollups = (await readRollups(client, names, files)).map(({object}) => object);
   if (rollups.length === 0) return {rollups, filling: [], behind: 0};
   const filled = await rows(
     client,
@@ -59,8 +61,9 @@ export async function rollupsCaughtUp(
   signal?: AbortSignal,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs;
+  const files = readMigrationFiles();
   for (;;) {
-    const {filling, behind} = await rollupsPosition(client, settings);
+    const {filling, behind} = await rollupsPosition(client, settings, files);
     if (filling.length + behind === 0) return;
     if (Date.now() > deadline) {
       const what = `${filling.length} rollups are being filled, ${behind} rows are in none`;

@@ -4,7 +4,6 @@ import {
   type MigrationFile,
   type Names,
   type RollupRules,
-  readMigrationFiles,
   statementsOf,
 } from '../../clickhouse/migration-files.ts';
 import {columnsOf, isKeyed, keysTable} from '../../clickhouse/rollup-tables.ts';
@@ -44,7 +43,7 @@ const Found = z.object({
 export async function readRollups(
   client: ClickHouseClient,
   names: Names,
-  files: readonly MigrationFile[] = readMigrationFiles(),
+  files: readonly MigrationFile[],
 ): Promise<Rollup[]> {
   const found = await rows(
     client,

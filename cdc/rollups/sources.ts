@@ -1,7 +1,7 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import {z} from 'zod';
 import type {Names} from '../../clickhouse/migration-files.ts';
-import {columnsOf} from '../../clickhouse/rollup-tables.ts';
+import {columnsOf, NAME, nameIn} from '../../clickhouse/rollup-tables.ts';
 import {type ClickHouseClient, chName, command, rows} from '../sink/clickhouse.ts';
 
 /**
@@ -43,16 +43,14 @@ const Column = z.object({table: z.string(), name: z.string(), type: z.string(), 
 
 /** `SELECT … FROM a.b FINAL …` → b */
 function tableIn(select: string): string | undefined {
-  const name = '(?:`((?:[^`\\\\]|\\\\.)+)`|(\\w+))';
-  const [, , , quoted, plain] = new RegExp(`FROM ${name}\\.${name}`).exec(select) ?? [];
-  return quoted?.replaceAll(/\\(.)/g, '$1') ?? plain;
+  const [, , , quoted, plain] = new RegExp(`FROM ${NAME}\\.${NAME}`).exec(select) ?? [];
+  return nameIn(quoted, plain);
 }
 
 /** `SELECT a, b AS c FROM …`, c → b; a view that shows all of a table has them under their own names. */
 function storedAs(select: string, column: string): string {
-  const name = '(?:`((?:[^`\\\\]|\\\\.)+)`|(\\w+))';
-  const [, quoted, plain] = new RegExp(`${name} AS \`?${column}\`?[,\\s]`).exec(select) ?? [];
-  return quoted?.replaceAll(/\\(.)/g, '$1') ?? plain ?? column;
+  const [, quoted, plain] = new RegExp(`${NAME} AS \`?${column}\`?[,\\s]`).exec(select) ?? [];
+  return nameIn(quoted, plain) ?? column;
 }
 
 /**
