@@ -3,7 +3,14 @@ import {type FailureCode, PipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
+import {compressed, decompressed} from './compression.ts';
 import {onSoundConnections} from './connections.ts';
+
+// It knows of gzip alone.
+kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
+  compress: async ({buffer}: {buffer: Buffer}) => compressed(buffer),
+  decompress: async (buffer: Buffer) => decompressed(buffer),
+});
 
 /** The only place, with the two adapters beside it, that knows kafkajs. */
 export function kafkaClient(settings: Settings, log: Log): Kafka {

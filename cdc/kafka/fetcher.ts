@@ -63,7 +63,7 @@ const fetch = createAPI<[positions: readonly Position[], limits: Limits], Answer
 export interface FetcherOptions {
   readonly settings: Settings;
   readonly limits: Limits;
-  /** Takes what came of one partition, one after the other; what throws ends the fetcher. */
+  /** Takes batch after batch of one partition; what throws ends the fetcher. */
   readonly take: (place: Place, records: FetchedRecords) => Promise<void>;
 }
 
@@ -151,12 +151,15 @@ export class Fetcher {
       asked = this.#ask(leader, positions, signal, rest);
       asked.catch(() => {}); // awaited behind what has come
       for (const [position, fetched] of come) {
-        if (!signal.aborted && !this.#isElsewhere(position, turns)) {
-          await this.#options.take(position, fetched);
-          continue;
+        for (const batch of fetched.batches()) {
+          if (!signal.aborted && !this.#isElsewhere(position, turns)) {
+            await this.#options.take(position, batch);
+            continue;
+          }
+          // It was not taken, and nobody has sent the position elsewhere: it comes again.
+          if (turns.get(position) === position.turn) this.seek(position, batch.from);
+          break;
         }
-        // It was not taken, and nobody has sent the position elsewhere: it comes again.
-        if (turns.get(position) === position.turn) this.seek(position, fetched.from);
       }
     }
   }

@@ -56,12 +56,14 @@ const produce = createAPI<[parts: readonly Part[]], Answer[]>(
 /** Encodes record batches itself, and sends them with no object for a message. */
 export class LeanProducer implements Producer<RecordBatch> {
   readonly #brokers: Brokers;
+  readonly #compresses: boolean;
   /** 'topic/partition' → number of its next record */
   readonly #sequences = new Map<string, number>();
   #producer = {producerId: -1n, producerEpoch: -1};
 
   private constructor(settings: Settings) {
     this.#brokers = new Brokers(settings);
+    this.#compresses = settings.FRESHET_KAFKA_COMPRESSION === 'zstd';
   }
 
   static async connect(settings: Settings): Promise<LeanProducer> {
@@ -84,7 +86,7 @@ export class LeanProducer implements Producer<RecordBatch> {
   }
 
   records(): RecordBatch {
-    return new RecordBatch();
+    return new RecordBatch(this.#compresses);
   }
 
   async send(outgoing: readonly Outgoing<RecordBatch>[]): Promise<Placed[]> {

@@ -1,5 +1,6 @@
 import type {Kafka} from 'kafkajs';
 import type {Settings} from '../settings/settings.ts';
+import {ZSTD} from './compression.ts';
 import type {OutMessage} from './message.ts';
 
 /** What a topic takes: a message without its table. */
@@ -53,7 +54,8 @@ export const PRODUCERS: Readonly<
 > = {
   // Loaded here: its library takes time and memory that the direct transport would have for nothing.
   lean: async settings => (await import('./lean-producer.ts')).LeanProducer.connect(settings),
-  kafkajs: async (_settings, kafka) => {
+  kafkajs: async (settings, kafka) => {
+    const compression = settings.FRESHET_KAFKA_COMPRESSION === 'zstd' ? ZSTD : 0;
     const producer = kafka.producer({
       idempotent: true,
       maxInFlightRequests: 1,
@@ -72,7 +74,12 @@ export const PRODUCERS: Readonly<
             records.messages.map(one => ({...one, partition})),
           ),
         }));
-        const sent = await producer.sendBatch({topicMessages, acks: ALL_IN_SYNC, timeout: TIMEOUT_MS});
+        const sent = await producer.sendBatch({
+          topicMessages,
+          acks: ALL_IN_SYNC,
+          timeout: TIMEOUT_MS,
+          compression,
+        });
         return sent.flatMap(({topicName: topic, partition, baseOffset}) =>
           baseOffset === undefined ? [] : [{topic, partition, offset: BigInt(baseOffset)}],
         );

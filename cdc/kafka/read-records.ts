@@ -1,6 +1,7 @@
 import {compressionsAlgorithms, crc32c} from '@platformatic/kafka';
 import {PipelineError} from '../failures.ts';
 import {stands} from '../types/bytes.ts';
+import {decompressed, ZSTD} from './compression.ts';
 import {HEADER, type InMessage} from './message.ts';
 import {AT, MAGIC} from './record-batch.ts';
 
@@ -49,6 +50,17 @@ export class FetchedRecords {
     }
   }
 
+  /** One batch after another: what lies compressed in all of them may be more than there is room for. */
+  *batches(): Generator<FetchedRecords> {
+    let from = this.from;
+    for (const at of this.#batches()) {
+      const end = at + AT.leaderEpoch + this.#bytes.readInt32BE(at + AT.length);
+      const batch = new FetchedRecords(this.#bytes.subarray(at, end), from);
+      yield batch;
+      from = batch.next;
+    }
+  }
+
   /** Those of other writers among them. Throws `kafka.unavailable` where a batch is not what its checksum says. */
   *messages(): Generator<InMessage> {
     const bytes = this.#bytes;
@@ -59,7 +71,7 @@ export class FetchedRecords {
       const attributes = bytes.readInt16BE(at + AT.attributes);
       if (attributes & IS_CONTROL) continue;
       const stored = bytes.subarray(at + AT.records, end);
-      const records = new RecordReader(decompressed(stored, attributes & CODEC));
+      const records = new RecordReader(unpacked(stored, attributes & CODEC));
       const base = bytes.readBigInt64BE(at);
       for (let left = bytes.readInt32BE(at + AT.count); left > 0; left--) {
         const message = records.next(base);
@@ -72,9 +84,15 @@ export class FetchedRecords {
 const damaged = (what: string): PipelineError =>
   new PipelineError('kafka.unavailable', `an answer of Kafka is damaged: ${what}`);
 
-/** Topics of ours are not compressed, unless their brokers do it. */
-function decompressed(bytes: Buffer, codec: number): Buffer {
+/** Ours are compressed in one way; brokers can be told to do it in another. */
+function unpacked(bytes: Buffer, codec: number): Buffer {
   if (codec === NONE) return bytes;
+  if (codec === ZSTD)
+    try {
+      return decompressed(bytes);
+    } catch (error) {
+      throw damaged(String(error));
+    }
   const algorithm = Object.values(compressionsAlgorithms).find(({bitmask}) => bitmask === codec);
   if (!algorithm) throw damaged(`records are compressed in way ${codec}`);
   return algorithm.decompressSync(bytes);

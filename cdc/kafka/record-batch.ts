@@ -1,5 +1,6 @@
 import {crc32c} from '@platformatic/kafka';
 import {Bytes} from '../types/bytes.ts';
+import {smaller, ZSTD} from './compression.ts';
 import type {Records, Sendable} from './producer.ts';
 
 /** Who writes, and which of its messages in this partition the first one is: so a broker takes none of them twice. */
@@ -30,12 +31,14 @@ const VARINT_BYTES = 5;
 /** Length, attributes, the two deltas, the lengths of key and value, and how many headers there are. */
 const RECORD_BYTES = 1 + 6 * VARINT_BYTES;
 
-/** Messages of one partition as a record batch of Kafka's format 2, not compressed. They are written as they come. */
+/** Messages of one partition as a record batch of Kafka's format 2. They are written as they come. */
 export class RecordBatch implements Records {
   readonly #out = new Bytes(1 << 12);
+  readonly #compresses: boolean;
   count = 0;
 
-  constructor() {
+  constructor(compresses = false) {
+    this.#compresses = compresses;
     this.#out.length = AT.records;
   }
 
@@ -75,12 +78,14 @@ export class RecordBatch implements Records {
 
   /** With its head; nothing can be added any more. */
   seal(writer: Writer, nowMs: number): Buffer {
-    const out = this.#out.view();
+    const plain = this.#out.view();
+    const packed = this.#compresses ? smaller(plain.subarray(AT.records)) : undefined;
+    const out = packed ? Buffer.concat([plain.subarray(0, AT.records), packed]) : plain;
     out.writeBigInt64BE(0n, 0); // the broker gives the offset
     out.writeInt32BE(out.length - AT.leaderEpoch, AT.length);
     out.writeInt32BE(-1, AT.leaderEpoch);
     out.writeInt8(MAGIC, AT.magic);
-    out.writeInt16BE(0, AT.attributes);
+    out.writeInt16BE(packed ? ZSTD : 0, AT.attributes);
     out.writeInt32BE(this.count - 1, AT.lastOffsetDelta);
     for (const place of [AT.firstTimestamp, AT.lastTimestamp]) out.writeBigInt64BE(BigInt(nowMs), place);
     out.writeBigInt64BE(writer.producerId, AT.producerId);

@@ -44,6 +44,7 @@ export const DEBEZIUM_SETTINGS = {
     'key.converter.schemas.enable': false,
     'value.converter': 'org.apache.kafka.connect.json.JsonConverter',
     'value.converter.schemas.enable': false,
+    'producer.compression.type': 'zstd',
     'producer.linger.ms': 50,
     'producer.batch.size': 1 << 20,
     'producer.buffer.memory': 64 << 20,
