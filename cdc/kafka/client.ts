@@ -1,9 +1,9 @@
 import kafkajs, {type Kafka, type KafkaConfig, type SASLOptions} from 'kafkajs';
+import {compressed, decompressed} from '../compression.ts';
 import {type FailureCode, PipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
-import {compressed, decompressed} from './compression.ts';
 import {onSoundConnections} from './connections.ts';
 
 // It knows of gzip alone.

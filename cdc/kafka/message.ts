@@ -53,6 +53,16 @@ export interface InMessage {
   readonly headers: Readonly<Record<string, Buffer | undefined>>;
 }
 
+/** The same with bytes of its own. */
+export const copied = ({offset, key, value, headers}: InMessage): InMessage => ({
+  offset,
+  key: key && Buffer.from(key),
+  value: value && Buffer.from(value),
+  headers: Object.fromEntries(
+    Object.entries(headers).map(([name, bytes]) => [name, bytes && Buffer.from(bytes)]),
+  ),
+});
+
 /** Messages of one partition of one table's topic, in order. */
 export interface Delivery {
   /** 'schema.table' */
@@ -60,7 +70,7 @@ export interface Delivery {
   readonly partition: number;
   /** Offset of the first one. */
   readonly first: bigint;
-  /** To be gone through once. */
+  /** To be gone through once. Their bytes hold as long as that: who keeps one for longer copies it. */
   readonly messages: Iterable<InMessage>;
 }
 

@@ -1,6 +1,6 @@
 import type {Kafka} from 'kafkajs';
+import {ZSTD} from '../compression.ts';
 import type {Settings} from '../settings/settings.ts';
-import {ZSTD} from './compression.ts';
 import type {OutMessage} from './message.ts';
 
 /** What a topic takes: a message without its table. */

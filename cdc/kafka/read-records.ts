@@ -1,7 +1,7 @@
 import {compressionsAlgorithms, crc32c} from '@platformatic/kafka';
+import {decompressed, free, ZSTD} from '../compression.ts';
 import {PipelineError} from '../failures.ts';
 import {stands} from '../types/bytes.ts';
-import {decompressed, ZSTD} from './compression.ts';
 import {HEADER, type InMessage} from './message.ts';
 import {AT, MAGIC} from './record-batch.ts';
 
@@ -61,7 +61,10 @@ export class FetchedRecords {
     }
   }
 
-  /** Those of other writers among them. Throws `kafka.unavailable` where a batch is not what its checksum says. */
+  /**
+   * Those of other writers among them; their bytes hold until the last one was taken. Throws `kafka.unavailable` where a
+   * batch is not what its checksum says.
+   */
   *messages(): Generator<InMessage> {
     const bytes = this.#bytes;
     for (const at of this.#batches()) {
@@ -71,12 +74,14 @@ export class FetchedRecords {
       const attributes = bytes.readInt16BE(at + AT.attributes);
       if (attributes & IS_CONTROL) continue;
       const stored = bytes.subarray(at + AT.records, end);
-      const records = new RecordReader(unpacked(stored, attributes & CODEC));
+      const plain = unpacked(stored, attributes & CODEC);
+      const records = new RecordReader(plain);
       const base = bytes.readBigInt64BE(at);
       for (let left = bytes.readInt32BE(at + AT.count); left > 0; left--) {
         const message = records.next(base);
         if (message.offset >= this.from) yield message;
       }
+      if ((attributes & CODEC) === ZSTD) free(plain);
     }
   }
 }

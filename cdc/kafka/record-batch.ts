@@ -1,6 +1,6 @@
 import {crc32c} from '@platformatic/kafka';
+import {smaller, ZSTD} from '../compression.ts';
 import {Bytes} from '../types/bytes.ts';
-import {smaller, ZSTD} from './compression.ts';
 import type {Records, Sendable} from './producer.ts';
 
 /** Who writes, and which of its messages in this partition the first one is: so a broker takes none of them twice. */

@@ -1,6 +1,7 @@
 import {Readable} from 'node:stream';
 import {type ClickHouseClient, ClickHouseError, createClient} from '@clickhouse/client';
 import {z} from 'zod';
+import {smaller} from '../compression.ts';
 import {type FailureCode, PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
@@ -72,9 +73,11 @@ export async function rows<T>(
 /** Sends rows of JSONEachRow as they are. `statement` ends before FORMAT. */
 export async function insertJson(client: ClickHouseClient, statement: string, json: Buffer): Promise<void> {
   try {
+    const packed = smaller(json);
     const result = await client.exec({
       query: `${statement} FORMAT JSONEachRow`,
-      values: Readable.from([json], {objectMode: false}),
+      values: Readable.from([packed ?? json], {objectMode: false}),
+      ...(packed && {http_headers: {'Content-Encoding': 'zstd'}}),
     });
     for await (const _ of result.stream); // an answer that is not read keeps its connection
   } catch (error) {

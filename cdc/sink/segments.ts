@@ -1,6 +1,6 @@
 import {asPipelineError, PipelineError} from '../failures.ts';
 import {BatchMessage, type BatchMessages} from '../kafka/batch.ts';
-import {HEADER, type InMessage, type Line} from '../kafka/message.ts';
+import {copied, HEADER, type InMessage, type Line} from '../kafka/message.ts';
 import type {Reject} from '../source/row-encoder.ts';
 import {Bytes, stands} from '../types/bytes.ts';
 import type {Placed} from './dead-letters.ts';
@@ -24,7 +24,7 @@ class Kept implements Iterable<Placed> {
 
   push(message: InMessage, partition: number): void {
     if (!(message instanceof BatchMessage)) {
-      this.#runs.push({message, partition});
+      this.#runs.push({message: copied(message), partition});
       return;
     }
     const {all, n} = message;

@@ -2,8 +2,8 @@ import {randomBytes} from 'node:crypto';
 import zlib from 'node:zlib';
 import test from 'ava';
 import {compressed, decompressed, smaller} from './compression.ts';
-import {FetchedRecords} from './read-records.ts';
-import {RecordBatch} from './record-batch.ts';
+import {FetchedRecords} from './kafka/read-records.ts';
+import {RecordBatch} from './kafka/record-batch.ts';
 
 const envelope = (i: number): Buffer =>
   Buffer.from(
