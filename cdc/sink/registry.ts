@@ -261,7 +261,8 @@ export class Registry {
     const found = await rows(
       this.#client,
       HistoryRow,
-      `SELECT oid, toString(since) AS since, schema_id, generation, schema_name, table_name, source
+      // A since of text would be sorted as text: 9 behind 10.
+      `SELECT oid, since, schema_id, generation, schema_name, table_name, source
        FROM ${this.#table('_schema_changes')} FINAL WHERE kind <> 'gone' ORDER BY since`,
     );
     const byOid = new Map<number, HistoryEntry[]>();
@@ -292,7 +293,7 @@ export class Registry {
     return rows(
       this.#client,
       ChangeRow,
-      `SELECT schema_name, table_name, oid, toString(since) AS since, kind, change, views, toString(at) AS at
+      `SELECT schema_name, table_name, oid, since, kind, change, views, toString(at) AS at
        FROM ${this.#table('_schema_changes')} FINAL WHERE kind <> 'note' AND change <> '${FIRST_READ}' ORDER BY at DESC LIMIT 200`,
     );
   }
