@@ -6,9 +6,11 @@ import {setTimeout as sleep} from 'node:timers/promises';
 import {Command, InvalidArgumentError} from 'commander';
 import {z} from 'zod';
 import {textTable} from '../cdc/observe/text-table.ts';
+import {pauseAfter} from '../cdc/rollups/keep.ts';
 import {Rollups} from '../cdc/rollups/worker.ts';
 import {loadSettings} from '../cdc/settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient, command, rows} from '../cdc/sink/clickhouse.ts';
+import {ACCESS} from '../clickhouse/access.ts';
 import {takeLock} from '../clickhouse/lock.ts';
 import {migrate} from '../clickhouse/migrate.ts';
 import {statementsOf} from '../clickhouse/migration-files.ts';
@@ -39,6 +41,10 @@ const TICK_MS = 200;
 const ORDERS_A_TICK = 40;
 const READERS = 16;
 const DATABASES = {cdc: 'bench_cdc', analytics: 'bench_an'};
+
+const AS_DASHBOARDS = Object.fromEntries(
+  Object.entries(ACCESS.grafana.limits).map(([name, {value}]) => [name, value]),
+);
 
 interface Row {
   readonly view: string;
@@ -152,11 +158,10 @@ async function holder(ch: ClickHouseClient): Promise<Rollups> {
   return rollups;
 }
 
-/** As the pipeline does: a run is followed by a pause as long as it took. */
 async function follow(rollups: Rollups, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const took = await timed(() => rollups.cycle());
-    await sleep(Math.max(300, took * 1000));
+    await sleep(pauseAfter(took * 1000));
   }
 }
 
@@ -216,7 +221,7 @@ async function answer(
     .replace('{}', `${DATABASES.analytics}.${view}${suffix}`)
     .replace('{customer}', String(customer));
   const startedAt = performance.now();
-  const answered = await ch.query({query, format: 'JSONCompactEachRow'});
+  const answered = await ch.query({query, format: 'JSONCompactEachRow', clickhouse_settings: AS_DASHBOARDS});
   await answered.text();
   return performance.now() - startedAt;
 }

@@ -15,8 +15,14 @@ const ALIVE_MS = 10_000;
 /** Between two parts of the rollups that are compared with what FINAL says, which takes at most this share of the time. */
 const CHECK_MS = 2_000;
 const CHECK_SHARE = 0.02;
-/** Between looks for what was written. A run is followed by a pause as long as it took: others have half of the time. */
-const PAUSE_MS = 300;
+/** Between looks for what was written. */
+const PAUSE_MS = 200;
+/** A run that takes so long, or longer, is followed by a pause as long: others have half of the time. */
+const LONG_MS = 2_000;
+
+/** After a run that took so many ms; the shorter it was, the less of it. */
+export const pauseAfter = (tookMs: number): number =>
+  Math.max(PAUSE_MS, tookMs * Math.min(1, tookMs / LONG_MS));
 
 /**
  * Keeps the rollups up to date until the signal aborts, where no other process does. A failure is told and tried
@@ -83,7 +89,7 @@ async function hold(
       else if (value.buckets.length > 0) tellDifference(log, value);
       checkAt = performance.now() + Math.max(CHECK_MS, (performance.now() - startedAt) / CHECK_SHARE);
     }
-    await sleep(Math.max(PAUSE_MS, worked ? took : 0), undefined, {signal}).catch(() => {});
+    await sleep(pauseAfter(worked ? took : 0), undefined, {signal}).catch(() => {});
   }
 }
 

@@ -12,6 +12,9 @@ import {
   rows,
 } from '../sink/clickhouse.ts';
 
+/** Behind the sink's inserts, before those who read views (`clickhouse/access.ts`), where ClickHouse may set it. */
+const NICE = '5';
+
 export interface RunsOptions {
   readonly client: ClickHouseClient;
   readonly names: Names;
@@ -116,7 +119,12 @@ export class Runs {
     await beforeWrite?.();
     try {
       const query_id = `${this.#queryPrefix}${randomUUID()}`;
-      const {summary} = await client.command({query, query_id, ...(signal && {abort_signal: signal})});
+      const {summary} = await client.command({
+        query,
+        query_id,
+        clickhouse_settings: {os_thread_priority: NICE},
+        ...(signal && {abort_signal: signal}),
+      });
       return Number(summary?.written_rows ?? 0);
     } catch (error) {
       throw asTargetError(error);

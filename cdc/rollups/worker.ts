@@ -325,24 +325,37 @@ export class Rollups {
    * @param more rollup → a query of buckets beside those
    */
   async #derive(run: bigint, touched: Map<string, Touched>, more = new Map<string, string>()): Promise<void> {
-    for (const rollup of this.#rollups) {
+    const derive = async (rollup: Rollup): Promise<void> => {
       const {object, table, rules} = rollup;
       const dirty = [
         ...rules.parents.flatMap(({name, expressions}) => touched.get(name)?.(expressions) ?? []),
         ...(more.has(object) ? [more.get(object)!] : []),
       ];
-      if (dirty.length === 0) continue;
+      if (dirty.length === 0) return;
       let written = 0;
       await this.#attempt(rollup, async () => {
         written = await this.#compute(rollup, dirty.join(' UNION ALL '), run);
       });
-      if (written === 0) continue;
+      if (written === 0) return;
       touched.set(
         object,
         expressions =>
           `SELECT ${expressions.join(', ')} FROM ${table} WHERE _run = ${run} AND ${this.#runs.guard}`,
       );
+    };
+    // Each behind those that it is computed from, otherwise at once: most of a small statement's time is not its rows.
+    const done = new Map<string, Promise<void>>();
+    for (const rollup of this.#rollups) {
+      const parents = rollup.rules.parents.map(({name}) => done.get(name));
+      done.set(
+        rollup.object,
+        Promise.all(parents).then(() => derive(rollup)),
+      );
     }
+    // No statement may still run when it is told what has failed.
+    const results = await Promise.allSettled(done.values());
+    const failed = results.find(result => result.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   /** A rollup that cannot be computed, and what is computed from it, are left out for a while; then they are filled anew. */
