@@ -1,4 +1,5 @@
 import {type MigrateOptions, migrate} from '../clickhouse/migrate.ts';
+import type {Names} from '../clickhouse/migration-files.ts';
 import {Budget} from './budget.ts';
 import type {Log} from './observe/log.ts';
 import {retrying} from './retry.ts';
@@ -44,10 +45,11 @@ export async function withContext(
 }
 
 /** What stands behind the placeholders of the SQL of `clickhouse/`. */
-export const databasesOf = (settings: Settings): {cdc: string; analytics: string; timeZone: string} => ({
+export const databasesOf = (settings: Settings): Required<Omit<Names, 'cluster'>> => ({
   cdc: settings.FRESHET_CLICKHOUSE_DATABASE,
   analytics: settings.FRESHET_ANALYTICS_DATABASE,
   timeZone: settings.FRESHET_TIME_ZONE,
+  currency: settings.FRESHET_CURRENCY,
 });
 
 /** Applies the SQL of `clickhouse/` whose requirements are there. */
@@ -55,7 +57,7 @@ export async function migrateAll(
   client: ClickHouseClient,
   settings: Settings,
   log: Log,
-  more: Pick<MigrateOptions, 'changeTimeZone'> = {},
+  more: Pick<MigrateOptions, 'changeMadeWith'> = {},
 ) {
   return migrate({client, databases: databasesOf(settings), log: line => log.info({}, line), ...more});
 }

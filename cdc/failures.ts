@@ -97,9 +97,9 @@ export const FAILURES = {
     reaction: 'halt',
     hint: 'the cause names the statement; mend it and run `freshet migrate`',
   },
-  'ch.time_zone': {
+  'ch.made_otherwise': {
     reaction: 'halt',
-    hint: 'set FRESHET_TIME_ZONE back; or stop the pipeline, run `freshet migrate`, and start it: the views are filled anew',
+    hint: 'set FRESHET_TIME_ZONE and FRESHET_CURRENCY back; or stop the pipeline, run `freshet migrate`, and start it: the views are filled anew',
   },
   'ch.rollups_taken': {
     reaction: 'retry',

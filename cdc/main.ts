@@ -197,7 +197,11 @@ program
     once(async ({out}: {out?: string}) => {
       // Loaded here: Grafana's SDK takes a third of a second, and nothing else needs it.
       const {writeDashboards} = await import('../dashboards/build.ts');
-      for (const file of await writeDashboards(out)) console.log(file);
+      // No server is asked, so none need be named.
+      const nowhere = {FRESHET_PG_URL: 'postgres://localhost/none', FRESHET_TRANSPORT: 'direct'};
+      const settings = loadSettings({...nowhere, ...process.env});
+      const of = {database: settings.FRESHET_ANALYTICS_DATABASE, currency: settings.FRESHET_CURRENCY};
+      for (const file of await writeDashboards(out, of)) console.log(file);
       return 0;
     }),
   );

@@ -62,6 +62,7 @@ test('views wait for their tables and columns, and come later', async t => {
     'orders.customer_id',
     'orders.country',
     'orders.created_at',
+    'orders.currency',
   ]);
   await warehouse.run('DROP VIEW {analytics}.orders');
   await createShopTables(warehouse);
@@ -188,12 +189,23 @@ test('another time zone is refused; where it is wanted, views are away until the
   const elsewhere = {...warehouse, databases: {...warehouse.databases, timeZone: 'America/Los_Angeles'}};
   for (const refused of [migrate(elsewhere), migrateAndSettle(elsewhere)]) {
     const error = await t.throwsAsync(refused, {instanceOf: PipelineError});
-    t.is(error.code, 'ch.time_zone');
+    t.is(error.code, 'ch.made_otherwise');
   }
-  const {waiting} = await migrate({...elsewhere, changeTimeZone: true});
+  const {waiting} = await migrate({...elsewhere, changeMadeWith: true});
   t.true(waiting.some(({file}) => file === 'views/daily_sales_summary.v2.sql'));
   await t.throwsAsync(days(), {message: /daily_sales_summary/});
   await migrateAndSettle(elsewhere);
   t.deepEqual(await days(), ['2025-03-08', '2025-03-09']);
   t.deepEqual((await migrate(elsewhere)).waiting, []);
+
+  const inEuros = {...elsewhere, databases: {...elsewhere.databases, currency: 'EUR'}};
+  const error = await t.throwsAsync(migrate(inEuros), {instanceOf: PipelineError});
+  t.is(error.code, 'ch.made_otherwise');
+  await migrate({...inEuros, changeMadeWith: true});
+  await migrateAndSettle(inEuros);
+  t.deepEqual(await days(), []); // all are in pounds
+  const [other] = await warehouse.rows<{currency: string}>(
+    'SELECT currency FROM {analytics}.other_currencies',
+  );
+  t.is(other?.currency, 'GBP');
 });

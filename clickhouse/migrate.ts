@@ -5,11 +5,12 @@ import {type Lock, takeLock} from './lock.ts';
 import {type MigrationFile, type Names, readMigrationFiles, statementsOf} from './migration-files.ts';
 import {
   createHistory,
+  madeOtherwise,
   readSchemaState,
   recordApplied,
-  recordTimeZone,
+  recordMadeWith,
+  refuseMadeOtherwise,
   type SchemaState,
-  timeZoneOf,
 } from './migration-history.ts';
 import {createKeys, keysTable} from './rollup-tables.ts';
 
@@ -24,7 +25,7 @@ export interface MigrateOptions {
   /** Default: the files of this release. */
   files?: readonly MigrationFile[];
   /** May what is of another time zone go, to be made and filled anew? */
-  changeTimeZone?: boolean;
+  changeMadeWith?: boolean;
 }
 
 export interface Waiting {
@@ -47,7 +48,7 @@ export interface MigrationPlan {
  * small queries when there is nothing to do.
  *
  * Throws PipelineError 'ch.migration_changed' when an applied file was edited (nothing is applied then),
- * 'ch.time_zone' when what is there is of another time zone, 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
+ * 'ch.made_otherwise' when what is there is of another time zone or currency, 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
  * at work for a minute, and what the client throws as `asTargetError` names it.
  */
 export async function migrate(
@@ -69,11 +70,11 @@ async function applyReady(
   const look = async () => refuseChanged(planMigration(files, await readSchemaState(client, names)));
 
   const applied: string[] = [];
-  await checkTimeZone(options, files);
+  await checkMadeWith(options, files);
   let plan = await look();
   if (plan.ready.length > 0) {
     await createHistory(client, names);
-    await recordTimeZone(client, names);
+    await recordMadeWith(client, names);
     await locked(options, async lock => {
       plan = await look(); // Another runner may have been quicker.
       for (const file of plan.ready) {
@@ -87,20 +88,28 @@ async function applyReady(
 }
 
 /**
- * Days of two time zones must not stand in one table. Throws `ch.time_zone` where what is there is of another one;
+ * Days of two time zones must not stand in one table, nor amounts of two currencies. Throws `ch.made_otherwise` where what is there is of another one;
  * where that may be changed, it goes, and the views are away until what they read is filled anew.
  */
-async function checkTimeZone(options: MigrateOptions, files: readonly MigrationFile[]): Promise<void> {
-  const {client, log, changeTimeZone} = options;
+async function checkMadeWith(options: MigrateOptions, files: readonly MigrationFile[]): Promise<void> {
+  const {client, log, changeMadeWith} = options;
   const names = namesOf(options);
-  const {timeZone: before} = await readSchemaState(client, names);
-  const now = timeZoneOf(names);
-  if (before === undefined || before === now) return;
-  if (!changeTimeZone) throw new PipelineError('ch.time_zone', `the views are of ${before}, not of ${now}`);
-  log?.(`the time zone was ${before} and is ${now}: what depends on it is made and filled anew`);
+  const state = await readSchemaState(client, names);
+  const changed = madeOtherwise(state, names);
+  if (changed.length === 0) return;
+  if (!changeMadeWith) refuseMadeOtherwise(state, names);
+  for (const {name, before, now} of changed)
+    log?.(`${name} was ${before} and is ${now}: what depends on it is made and filled anew`);
   const gone = new Set<string>();
-  for (const {object, text, requires} of files)
-    if (text.includes('{time_zone}') || requires.some(({name}) => gone.has(name))) gone.add(object);
+  // Rollups are of views, and views of rollups.
+  for (let before = -1; gone.size > before; ) {
+    before = gone.size;
+    for (const {object, text, requires, rollup} of files) {
+      const parents = [...requires, ...(rollup?.parents ?? [])];
+      if (changed.some(({name}) => text.includes(`{${name}}`)) || parents.some(({name}) => gone.has(name)))
+        gone.add(object);
+    }
+  }
   await locked(options, async () => {
     const {shows, relations} = await readSchemaState(client, names);
     const own = (kind: MigrationFile['kind']): MigrationFile[] =>
@@ -119,7 +128,7 @@ async function checkTimeZone(options: MigrateOptions, files: readonly MigrationF
       for (const table of [object, keysTable(object)])
         await client.command({query: `DROP TABLE IF EXISTS ${chName(names.cdc, table)} SYNC`});
     }
-    await recordTimeZone(client, names);
+    await recordMadeWith(client, names);
   });
 }
 

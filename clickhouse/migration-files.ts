@@ -9,6 +9,8 @@ export interface Names {
   analytics: string;
   /** Of the business; default UTC. */
   timeZone?: string;
+  /** Of the business; default GBP. */
+  currency?: string;
   cluster?: string | undefined;
 }
 
@@ -131,14 +133,23 @@ export function statementsOf(text: string, names: Names): string[] {
     .filter(statement => statement !== '');
 }
 
+/** What days and amounts in the views are of, by placeholder: of two of them they must not stand in one table. */
+export const madeWith = ({timeZone, currency}: Names): Record<'time_zone' | 'currency', string> => ({
+  time_zone: (timeZone ?? 'UTC').replaceAll(/['\\]/g, ''),
+  currency: (currency ?? 'GBP').replaceAll(/['\\]/g, ''),
+});
+
 /** The text with names in the places of the placeholders. */
 export function filledIn(text: string, names: Names): string {
   const values: Record<string, string> = {
     cdc: chName(names.cdc),
     analytics: chName(names.analytics),
     on_cluster: names.cluster ? `ON CLUSTER ${chName(names.cluster)}` : '',
-    time_zone: (names.timeZone ?? 'UTC').replaceAll(/['\\]/g, ''),
+    ...madeWith(names),
     run: RUN_COLUMNS,
   };
-  return text.replaceAll(/\{(cdc|analytics|on_cluster|time_zone|run)\}/g, (_, key: string) => values[key]!);
+  return text.replaceAll(
+    /\{(cdc|analytics|on_cluster|time_zone|currency|run)\}/g,
+    (_, key: string) => values[key]!,
+  );
 }

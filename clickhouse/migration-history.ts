@@ -1,6 +1,7 @@
 import type {ClickHouseClient} from '@clickhouse/client';
+import {PipelineError} from '../cdc/failures.ts';
 import {chName} from '../cdc/sink/clickhouse.ts';
-import {type MigrationFile, type Names, statementsOf} from './migration-files.ts';
+import {type MigrationFile, madeWith, type Names, statementsOf} from './migration-files.ts';
 
 const HISTORY_TABLE = `
 CREATE DATABASE IF NOT EXISTS {cdc} {on_cluster};
@@ -20,8 +21,8 @@ export interface SchemaState {
   history: ReadonlyMap<string, string>;
   /** Tables and views with their columns: names that begin with `_` from `cdc`, others from `analytics`. */
   relations: ReadonlyMap<string, ReadonlySet<string>>;
-  /** What the views and rollups were made with; undefined before there are any. */
-  timeZone: string | undefined;
+  /** What the views and rollups were made with, as `madeWith` has it; empty before there are any. */
+  madeWith: ReadonlyMap<string, string>;
   /** Stable names that were turned back → the version that they are to show. */
   pins: ReadonlyMap<string, number>;
   /** Rollups that hold all there is; the others are being filled. */
@@ -37,8 +38,8 @@ export async function createHistory(client: ClickHouseClient, names: Names): Pro
 
 /** Begins the name of an entry that holds no file but a version, in the place of the checksum. */
 const PIN = 'pins/';
-/** The same, of a time zone. */
-const TIME_ZONE = 'settings/time_zone';
+/** The same, of what the views are made with. */
+const SETTING = 'settings/';
 
 export const recordApplied = (
   client: ClickHouseClient,
@@ -54,10 +55,26 @@ export const recordPin = (
   version: number | undefined,
 ): Promise<void> => record(client, names, PIN + name, version?.toString() ?? '');
 
-export const recordTimeZone = (client: ClickHouseClient, names: Names): Promise<void> =>
-  record(client, names, TIME_ZONE, timeZoneOf(names));
+export async function recordMadeWith(client: ClickHouseClient, names: Names): Promise<void> {
+  for (const [name, value] of Object.entries(madeWith(names)))
+    await record(client, names, SETTING + name, value);
+}
 
-export const timeZoneOf = ({timeZone}: Pick<Names, 'timeZone'>): string => timeZone ?? 'UTC';
+/** What the views that are there are made with, where that is not as it is to be. */
+export const madeOtherwise = (
+  {madeWith: before}: SchemaState,
+  names: Names,
+): {name: string; before: string; now: string}[] =>
+  Object.entries(madeWith(names)).flatMap(([name, now]) => {
+    const then = before.get(name);
+    return then === undefined || then === now ? [] : [{name, before: then, now}];
+  });
+
+/** Throws `ch.made_otherwise` where it is not. */
+export function refuseMadeOtherwise(state: SchemaState, names: Names): void {
+  for (const {name, before, now} of madeOtherwise(state, names))
+    throw new PipelineError('ch.made_otherwise', `the views are of ${name} ${before}, not of ${now}`);
+}
 
 async function record(client: ClickHouseClient, names: Names, file: string, sha256: string): Promise<void> {
   await client.insert({
@@ -100,10 +117,14 @@ export async function readSchemaState(client: ClickHouseClient, names: Names): P
     filled: new Set(filled.map(({name}) => name)),
     history: new Map(
       history
-        .filter(({file}) => !file.startsWith(PIN) && file !== TIME_ZONE)
+        .filter(({file}) => !file.startsWith(PIN) && !file.startsWith(SETTING))
         .map(row => [row.file, row.sha256]),
     ),
-    timeZone: history.find(({file}) => file === TIME_ZONE)?.sha256,
+    madeWith: new Map(
+      history.flatMap(({file, sha256}) =>
+        file.startsWith(SETTING) ? [[file.slice(SETTING.length), sha256]] : [],
+      ),
+    ),
     pins: new Map(
       history.flatMap(({file, sha256}) =>
         file.startsWith(PIN) && sha256 !== '' ? [[file.slice(PIN.length), Number(sha256)]] : [],

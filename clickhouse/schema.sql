@@ -85,6 +85,14 @@ CREATE TABLE cdc._dead_letters (
   updated_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (schema_name, table_name, topic_partition, version, topic_offset) COMMENT 'Dead letters; read with FINAL';
 
+CREATE TABLE cdc._foreign_orders_v1 (
+  order_id Int64 COMMENT 'orders.id',
+  currency LowCardinality(String) COMMENT 'orders.currency',
+  at DateTime64(6, 'UTC') COMMENT 'when it was placed',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (order_id) COMMENT 'Orders that are not in GBP; read with FINAL';
+
 CREATE TABLE cdc._freshness (
   schema_name String,
   table_name String,
@@ -578,7 +586,7 @@ CREATE VIEW ecommerce_analytics.order_facts (
   sales_orders UInt8 COMMENT '1 for a sale',
   cancelled_orders UInt8 COMMENT '1 for a cancelled order',
   return_orders UInt8 COMMENT '1 for a return'
-) COMMENT 'One row an order, with its class';
+) COMMENT 'One row an order in GBP, with its class';
 
 CREATE VIEW ecommerce_analytics.order_items (
   id Int64,
@@ -602,6 +610,12 @@ CREATE VIEW ecommerce_analytics.orders (
   created_at DateTime64(6, 'UTC'),
   updated_at DateTime64(6, 'UTC')
 );
+
+CREATE VIEW ecommerce_analytics.other_currencies (
+  currency LowCardinality(String) COMMENT 'orders.currency; that of the business is GBP',
+  orders UInt64 COMMENT 'in it, of every status',
+  newest_at DateTime64(6, 'UTC') COMMENT 'when the newest of them was placed'
+) COMMENT 'One row a currency other than GBP; empty where all amounts have a sum';
 
 CREATE VIEW ecommerce_analytics.pipeline_lag (
   at DateTime64(6, 'UTC') COMMENT 'when the batch became visible',

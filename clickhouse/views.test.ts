@@ -59,6 +59,31 @@ for (const timeZone of ['UTC', 'America/New_York', 'Asia/Kolkata']) {
   });
 }
 
+test('orders in another currency are in no metric, and one view tells of them', async t => {
+  const {customers, products, orders, order_items} = shopRows();
+  const abroad = {
+    customers: [],
+    products: [],
+    orders: orders.map(order => ({...order, id: Number(order.id) + 1_000_000, currency: 'EUR'})),
+    order_items: order_items.map(line => ({
+      ...line,
+      id: Number(line.id) + 1_000_000_000,
+      order_id: Number(line.order_id) + 1_000_000,
+    })),
+  };
+  const both = await shopInBoth(t, {customers, products, orders, order_items});
+  if (!both) return;
+  await fillClickHouse(both.warehouse, abroad);
+  await migrateAndSettle(both.warehouse);
+  for (const view of Object.keys(reference('UTC'))) {
+    const {shown, wanted} = await answers(both, view);
+    t.deepEqual(shown, wanted, view);
+  }
+  t.deepEqual(await both.warehouse.rows('SELECT currency, orders FROM {analytics}.other_currencies'), [
+    {currency: 'EUR', orders: String(new Set(orders.map(({id}) => id)).size)},
+  ]);
+});
+
 test('over empty tables no view fails, and the hours are there', async t => {
   const both = await shopInBoth(t, EMPTY);
   if (!both) return;

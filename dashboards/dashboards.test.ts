@@ -228,11 +228,14 @@ test('the datasource file holds no secret, and the provider shows what was gener
   t.like(read('provisioning/dashboards/'), {providers: [{type: 'file', allowUiUpdates: false}]});
 });
 
-test('another name for the views goes into every query', async t => {
+test('another name for the views goes into every query, and another currency to every amount', async t => {
+  const of = {database: 'shop_views', currency: 'CHF'};
   const texts = [
-    ...buildDashboards('shop_views').map(({json}) => json),
-    ...(await buildProvisioning('shop_views')).map(({yaml}) => yaml),
+    ...buildDashboards(of).map(({json}) => json),
+    ...(await buildProvisioning(of)).map(({yaml}) => yaml),
   ];
   for (const text of texts) t.notRegex(text, /ecommerce_analytics/);
   t.regex(texts.join(''), /FROM shop_views\.daily_sales_summary_v2/);
+  t.regex(texts.join(''), /"currencyCHF"/);
+  t.notRegex(texts.join(''), /currencyGBP/);
 });

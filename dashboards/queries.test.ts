@@ -150,6 +150,7 @@ test('alerts count the tables in trouble', async t => {
     'Complete up to stands still': 1,
     'A table stays unknown': 1,
     'The slot may lose WAL': 1,
+    'Orders in another currency': 1,
     'The pipeline has not reported any table': 6,
   });
 });

@@ -23,7 +23,7 @@ const waitsFor = ({file, missing}: {file: string; missing: readonly string[]}): 
 export const migrateApply = (settings: Settings): Promise<number> =>
   connected(settings, async ({client}) => {
     const {applied, present, waiting} = await migrateAll(client, settings, createLog('warn'), {
-      changeTimeZone: true,
+      changeMadeWith: true,
     });
     console.log(`${applied.length} applied, ${present.length} there before`);
     for (const one of waiting) console.log(waitsFor(one));

@@ -1,8 +1,8 @@
 import {z} from 'zod';
 import type {Lock} from '../../clickhouse/lock.ts';
 import {type MigrationFile, type Names, readMigrationFiles} from '../../clickhouse/migration-files.ts';
-import {readSchemaState, timeZoneOf} from '../../clickhouse/migration-history.ts';
-import {asPipelineError, PipelineError} from '../failures.ts';
+import {readSchemaState, refuseMadeOtherwise} from '../../clickhouse/migration-history.ts';
+import {asPipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import {type ClickHouseClient, chName, insertRows, rows} from '../sink/clickhouse.ts';
 import {
@@ -134,9 +134,7 @@ export class Rollups {
       return false;
     this.#seen = '';
     this.#lookAt = Date.now() + LOOK_MS;
-    const {timeZone} = await readSchemaState(client, names);
-    if (timeZone !== timeZoneOf(names))
-      throw new PipelineError('ch.time_zone', `the views are of ${timeZone}, not of ${timeZoneOf(names)}`);
+    refuseMadeOtherwise(await readSchemaState(client, names), names);
     // What misses a source, itself or by others, waits for it.
     const there = new Set(sources.map(({name}) => name));
     this.#rollups = (await readRollups(client, names, this.#files)).filter(({object, rules}) => {

@@ -148,6 +148,13 @@ export const ROWS = {
     .default('UTC')
     .refine(isTimeZone, 'must be a time zone such as Europe/Berlin')
     .describe('of the business: a day or month in the views is one there'),
+  FRESHET_CURRENCY: z
+    .string()
+    .regex(/^[A-Z]{3}$/)
+    .default('GBP')
+    .describe(
+      'of the business: orders in another one are in no metric, and the view other_currencies tells of them',
+    ),
   FRESHET_CLICKHOUSE_FSYNC: flag.describe(
     'ClickHouse fsyncs every insert: a power cut loses nothing that was acknowledged',
   ),

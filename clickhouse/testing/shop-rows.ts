@@ -168,7 +168,7 @@ export function shopRows(): ShopRows {
       customer_id,
       status,
       country: 'DE',
-      currency: 'EUR',
+      currency: 'GBP',
       returns_order_id: returns ?? null,
       created_at: at,
       updated_at: at,

@@ -7,7 +7,7 @@ import {statementsOf} from '../migration-files.ts';
 export interface TestWarehouse {
   client: ClickHouseClient;
   /** Names of the test's own; the databases are dropped after it. */
-  databases: {cdc: string; analytics: string; timeZone?: string};
+  databases: {cdc: string; analytics: string; timeZone?: string; currency?: string};
   /** Runs statements, each ended by a `;` at the end of a line, with {cdc} and {analytics} put in. */
   run(sql: string): Promise<void>;
   rows<R>(sql: string): Promise<R[]>;

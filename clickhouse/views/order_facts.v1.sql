@@ -1,6 +1,6 @@
 -- version: 1
--- what: every order with its class; the one place that says what is a sale, a cancellation or a return
--- requires: orders(id, order_no, customer_id, status, country, created_at)
+-- what: every order in the currency of the business, with its class; the one place that says what is a sale, a cancellation or a return
+-- requires: orders(id, order_no, customer_id, status, country, created_at, currency)
 -- changed: first version
 CREATE OR REPLACE VIEW {analytics}.order_facts_v1 {on_cluster} (
   order_id Int64 COMMENT 'orders.id',
@@ -26,4 +26,6 @@ SELECT
   class = 'cancelled' AS cancelled_orders,
   class = 'return' AS return_orders
 FROM {analytics}.orders
-COMMENT 'One row an order, with its class';
+-- Amounts of two currencies have no sum: other_currencies tells of what is left out.
+WHERE currency = '{currency}'
+COMMENT 'One row an order in {currency}, with its class';

@@ -81,6 +81,21 @@ ORDER BY p95_lag_seconds DESC
 LIMIT 1`),
     );
 
+export const otherCurrencies = () =>
+  number(
+    {
+      title: 'Orders in another currency',
+      unit: COUNT,
+      why: 'Amounts of two currencies have no sum, so these orders are in no metric. Above 0: see other_currencies for which ones; FRESHET_CURRENCY says which one the metrics are of.',
+    },
+    'orders',
+  )
+    .thresholds(limits(1, 1))
+    .withTarget(
+      sql(`SELECT sum(orders) AS orders
+FROM ecommerce_analytics.other_currencies_v1`),
+    );
+
 const STATE_COLOURS = {ok: 'green', idle: 'blue', late: 'orange', unknown: 'purple', parked: 'red'};
 
 export const freshnessByTable = () =>

@@ -1,6 +1,7 @@
 import {z} from 'zod';
 import {ALERTS} from '../alerts.ts';
 import {buildDashboards} from '../build.ts';
+import {ANALYTICS} from '../target.ts';
 
 const Target = z.object({
   refId: z.string(),
@@ -60,8 +61,8 @@ export type Dashboard = z.infer<typeof Dashboard>;
 export type Panel = z.infer<typeof Panel>;
 
 /** The generated JSON, read as a reader of it would: what the dashboards mean, not how they are made. */
-export const readDashboards = (database?: string): Dashboard[] =>
-  buildDashboards(database).map(({json}) => Dashboard.parse(JSON.parse(json)));
+export const readDashboards = (database = ANALYTICS): Dashboard[] =>
+  buildDashboards({database, currency: 'GBP'}).map(({json}) => Dashboard.parse(JSON.parse(json)));
 
 /** A query of a dashboard or an alert, and where it stands. */
 export interface Query {

@@ -34,7 +34,7 @@ const ROWS: Readonly<Record<string, string>> = {
   orders: `SELECT number + 1 AS id, concat('N', toString(id)) AS order_no,
     if(id % 13 = 0, NULL, 1 + (id * 7) % 40) AS customer_id,
     transform(id % 10, [0, 1, 2], ['cancelled', 'return', 'refunded'], 'delivered') AS status, 'DE' AS country,
-    'GBP' AS currency, if(status = 'return', id + 1, NULL) AS returns_order_id,
+    if(number = 399, 'EUR', 'GBP') AS currency, if(status = 'return', id + 1, NULL) AS returns_order_id,
     now64(6) - toIntervalMinute(if(number < 60, number * 20, 1440 + (number - 60) * 1690)) AS created_at,
     created_at AS updated_at FROM numbers(400)`,
   order_items: `SELECT number + 1 AS id, intDiv(number, 2) + 1 AS order_id, number % 2 + 1 AS line_no,

@@ -86,7 +86,7 @@ export class RandomShop {
           customer_id: chance(0.2) ? null : between(1, KEYS),
           status: pick(STATUSES),
           country: 'DE',
-          currency: 'EUR',
+          currency: pick(['GBP', 'GBP', 'EUR']),
           ...times,
         };
       case 'order_items':

@@ -82,7 +82,7 @@ export class BenchShop {
       'id, order_no, customer_id, status, country, currency, created_at, updated_at',
       `SELECT id, concat('N', toString(id)), if(${pick(1)} % 10 = 0, NULL, ${pick(2)} % ${this.customers} + 1),
          multiIf(${pick(4)} % 20 = 0, 'return', _changed = 0, 'pending', ${pick(5)} % 20 = 0, 'cancelled', 'delivered'),
-         ['DE', 'FR', 'GB', 'NL'][${pick(6)} % 4 + 1], 'EUR', ${this.#at('id')}, now64(6), ${version}, 0 FROM (${ids})`,
+         ['DE', 'FR', 'GB', 'NL'][${pick(6)} % 4 + 1], 'GBP', ${this.#at('id')}, now64(6), ${version}, 0 FROM (${ids})`,
     );
   }
 
