@@ -279,6 +279,12 @@ CREATE TABLE cdc._rollup_runs (
   at DateTime64(6, 'UTC')
 ) ENGINE = MergeTree ORDER BY (run, event) COMMENT 'One begin and one end a run; a run without an end was broken off, and done again by the next one';
 
+CREATE TABLE cdc._rollup_watermark (
+  one UInt8 COMMENT 'there is one row, 0',
+  complete_up_to Nullable(DateTime64(6, 'UTC')) COMMENT 'every change committed up to here, in every table that rollups are of, is in all rollups; NULL when unknown',
+  updated_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree ORDER BY (one) COMMENT 'How far the rollups are complete; read with FINAL';
+
 CREATE TABLE cdc._rollups (
   name String COMMENT 'a rollup, or a table of the source that rollups are computed from',
   state LowCardinality(String) COMMENT 'filled or filling; of a source: attached',
@@ -509,7 +515,7 @@ CREATE VIEW ecommerce_analytics.daily_sales_summary (
 ) COMMENT 'Sales by day in UTC: one row a day with an order or a line';
 
 CREATE VIEW ecommerce_analytics.data_freshness (
-  table_name String COMMENT 'schema and table at the source',
+  table_name String COMMENT 'schema and table at the source; metrics stands for the views of sales, customers and products',
   newest_commit Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit of this table known at the source',
   newest_visible Nullable(DateTime64(6, 'UTC')) COMMENT 'newest commit that ClickHouse shows; NULL when that is not known',
   lag_seconds Nullable(Float64) COMMENT 'from commit to visible, for the newest commit of the newest batch',
@@ -519,7 +525,7 @@ CREATE VIEW ecommerce_analytics.data_freshness (
   state LowCardinality(String) COMMENT 'ok, late, idle, unknown or parked',
   reason String COMMENT 'why it is not ok; empty when it is',
   rows_last_5_min UInt64 COMMENT 'row versions that became visible in the last 5 minutes'
-) COMMENT 'One row a replicated table: late (more than 30 s behind, or without changes that could not be applied) and idle (complete, nothing new for 5 minutes) are different things';
+) COMMENT 'One row a replicated table, and one for the metrics: late (more than 30 s behind, or without changes that could not be applied) and idle (complete, nothing new for 5 minutes) are different things';
 
 CREATE VIEW ecommerce_analytics.first_sales (
   customer_id Int64 COMMENT 'customers.id',

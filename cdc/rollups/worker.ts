@@ -16,6 +16,7 @@ import {
 import {Runs, type RunsOptions} from './runs.ts';
 import {
   adoptBatches,
+  completeUpTo,
   makeBatch,
   markSource,
   readSources,
@@ -51,6 +52,8 @@ const ROUNDS = 4;
 /** They come back to the server as literals. */
 const MOST_DIFFERENCES = 2_000;
 const LOOK_MS = 5_000;
+/** How often it is written down up to when the rollups are complete. */
+const TELL_MS = 1_000;
 /** When a rollup that could not be computed is tried again. */
 const MENDED_MS = 60_000;
 /** Memory of a statement grows with it: some 500 bytes for each. */
@@ -74,6 +77,7 @@ export class Rollups {
   #seen = '';
   /** When rollups that miss something are looked for again. */
   #lookAt = 0;
+  #tellAt = 0;
   /** Rollup whose query fails → when it is tried again. */
   readonly #broken = new Map<string, number>();
 
@@ -109,13 +113,30 @@ export class Rollups {
     const {client} = this.#options;
     const filled = await this.#refresh();
     if (this.#rollups.length === 0) return filled;
+    // Before marks are taken: what can be seen by then has left its mark.
+    const isDue = Date.now() >= this.#tellAt;
+    const reached = isDue ? await completeUpTo(client, this.#options.names, this.#sources) : null;
     const taken = await takeMarks(client, this.#sources);
     const marks = taken.reduce((sum, count) => sum + count, 0);
-    if (marks === 0) return filled;
+    if (marks === 0) {
+      if (isDue) await this.#tell(reached);
+      return filled;
+    }
     for (const piece of await this.#pieces(taken)) await this.#bringUpToDate(piece, marks);
     for (const [i, {batch}] of this.#sources.entries())
       if (taken[i]! > 0) await this.#runs.write(`TRUNCATE TABLE ${batch}`);
+    if (isDue) await this.#tell(reached);
     return true;
+  }
+
+  /** Writes down up to when the rollups are complete. While one of them is left out that stands still. */
+  async #tell(reached: string | null): Promise<void> {
+    if (this.#broken.size > 0) return;
+    await this.#runs.own(); // one that was taken for dead does not know what is under way
+    await insertRows(this.#options.client, this.#table('_rollup_watermark'), [
+      {one: 0, complete_up_to: reached},
+    ]);
+    this.#tellAt = Date.now() + TELL_MS;
   }
 
   /** Works until nothing is left of what was written before. */
