@@ -73,6 +73,8 @@ export class Rollups {
   readonly #runs: Runs;
   #sources: Source[] = [];
   #rollups: Rollup[] = [];
+  /** Is none left out that has a table? */
+  #isComplete = false;
   /** What the rollups were filled from, as it was looked at last. */
   #seen = '';
   /** When rollups that miss something are looked for again. */
@@ -131,7 +133,7 @@ export class Rollups {
 
   /** Writes down up to when the rollups are complete. While one of them is left out that stands still. */
   async #tell(reached: string | null): Promise<void> {
-    if (this.#broken.size > 0) return;
+    if (this.#broken.size > 0 || !this.#isComplete) return;
     await this.#runs.own(); // one that was taken for dead does not know what is under way
     await insertRows(this.#options.client, this.#table('_rollup_watermark'), [
       {one: 0, complete_up_to: reached},
@@ -158,12 +160,14 @@ export class Rollups {
     refuseMadeOtherwise(await readSchemaState(client, names), names);
     // What misses a source, itself or by others, waits for it.
     const there = new Set(sources.map(({name}) => name));
-    this.#rollups = (await readRollups(client, names, this.#files)).filter(({object, rules}) => {
+    const made = await readRollups(client, names, this.#files);
+    this.#rollups = made.filter(({object, rules}) => {
       const isComplete =
         rules.parents.every(({name}) => there.has(name)) && (this.#broken.get(object) ?? 0) <= Date.now();
       if (isComplete) there.add(object);
       return isComplete;
     });
+    this.#isComplete = this.#rollups.length === made.length;
     const parents = new Set(this.#rollups.flatMap(({rules}) => rules.parents.map(({name}) => name)));
     const used = sources.filter(({name}) => parents.has(name));
     this.#sources = used;
