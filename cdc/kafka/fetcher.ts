@@ -130,6 +130,7 @@ export class Fetcher {
   async #follow(leader: Broker, own: Position[], signal: AbortSignal, onAnswer: () => void): Promise<void> {
     let positions = own;
     let asked = this.#ask(leader, positions, signal);
+    asked.catch(() => {}); // it may be over before that is awaited
     while (!signal.aborted) {
       const {answers, turns} = await asked;
       onAnswer();
