@@ -48,8 +48,9 @@ export interface MigrationPlan {
  * small queries when there is nothing to do.
  *
  * Throws PipelineError 'ch.migration_changed' when an applied file was edited (nothing is applied then),
- * 'ch.made_otherwise' when what is there is of another time zone or currency, 'ch.migration_failed' when ClickHouse refuses a statement, 'ch.migration_locked' when another runner has been
- * at work for a minute, and what the client throws as `asTargetError` names it.
+ * 'ch.made_otherwise' when what is there is of another time zone or currency, 'ch.migration_failed' when ClickHouse
+ * refuses a statement, 'ch.migration_locked' when another runner has been at work for a minute, and what the client
+ * throws as `asTargetError` names it.
  */
 export async function migrate(
   options: MigrateOptions,
@@ -88,8 +89,9 @@ async function applyReady(
 }
 
 /**
- * Days of two time zones must not stand in one table, nor amounts of two currencies. Throws `ch.made_otherwise` where what is there is of another one;
- * where that may be changed, it goes, and the views are away until what they read is filled anew.
+ * Days of two time zones must not stand in one table, nor amounts of two currencies. Throws `ch.made_otherwise` where
+ * what is there is of another one; where that may be changed, it goes, and the views are away until what they read is
+ * filled anew.
  */
 async function checkMadeWith(options: MigrateOptions, files: readonly MigrationFile[]): Promise<void> {
   const {client, log, changeMadeWith} = options;

@@ -17,7 +17,7 @@ export interface Of {
   readonly database: string;
   readonly currency: string;
 }
-const DEMO: Of = {database: ANALYTICS, currency: 'GBP'};
+const DEMO: Of = {database: ANALYTICS, currency: MONEY.replace('currency', '')};
 
 /** This folder, whose `generated` and `provisioning` are committed. */
 export const DASHBOARDS_FOLDER = dirname(fileURLToPath(import.meta.url));

@@ -129,8 +129,13 @@ export class Fetcher {
 
   async #follow(leader: Broker, own: Position[], signal: AbortSignal, onAnswer: () => void): Promise<void> {
     let positions = own;
-    let asked = this.#ask(leader, positions, signal);
-    asked.catch(() => {}); // it may be over before that is awaited
+    // Awaited behind what has come, or never where the reading ends before.
+    const ask = (restMs?: number) => {
+      const answer = this.#ask(leader, positions, signal, restMs);
+      answer.catch(() => {});
+      return answer;
+    };
+    let asked = ask();
     while (!signal.aborted) {
       const {answers, turns} = await asked;
       onAnswer();
@@ -149,8 +154,7 @@ export class Fetcher {
       positions = [...positions.filter(one => !come.has(one)), ...come.keys()];
       const isSmall = bytes > 0 && bytes < this.#options.limits.most / 2;
       const rest = isSmall ? Math.min(WAIT_MS, positions.length * REST_MS) : 0;
-      asked = this.#ask(leader, positions, signal, rest);
-      asked.catch(() => {}); // awaited behind what has come
+      asked = ask(rest);
       for (const [position, fetched] of come) {
         for (const batch of fetched.batches()) {
           if (!signal.aborted && !this.#isElsewhere(position, turns)) {

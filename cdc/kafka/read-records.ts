@@ -92,15 +92,13 @@ const damaged = (what: string): PipelineError =>
 /** Ours are compressed in one way; brokers can be told to do it in another. */
 function unpacked(bytes: Buffer, codec: number): Buffer {
   if (codec === NONE) return bytes;
-  if (codec === ZSTD)
-    try {
-      return decompressed(bytes);
-    } catch (error) {
-      throw damaged(String(error));
-    }
   const algorithm = Object.values(compressionsAlgorithms).find(({bitmask}) => bitmask === codec);
   if (!algorithm) throw damaged(`records are compressed in way ${codec}`);
-  return algorithm.decompressSync(bytes);
+  try {
+    return codec === ZSTD ? decompressed(bytes) : algorithm.decompressSync(bytes);
+  } catch (error) {
+    throw damaged(String(error));
+  }
 }
 
 /** Names that are told by their bytes: no string is made for them. */
