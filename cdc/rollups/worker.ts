@@ -5,6 +5,7 @@ import {readSchemaState, refuseMadeOtherwise} from '../../clickhouse/migration-h
 import {asPipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import {type ClickHouseClient, chName, insertRows, rows} from '../sink/clickhouse.ts';
+import {bucketParts, markPieces} from './parts.ts';
 import {
   differencesQuery,
   keysStatement,
@@ -124,7 +125,8 @@ export class Rollups {
       if (isDue) await this.#tell(reached);
       return filled;
     }
-    for (const piece of await this.#pieces(taken)) await this.#bringUpToDate(piece, marks);
+    for (const piece of await markPieces(client, this.#sources, taken, this.#most))
+      await this.#bringUpToDate(piece, marks);
     for (const [i, {batch}] of this.#sources.entries())
       if (taken[i]! > 0) await this.#runs.write(`TRUNCATE TABLE ${batch}`);
     if (isDue) await this.#tell(reached);
@@ -237,22 +239,13 @@ export class Rollups {
     return written;
   }
 
-  /** Queries of buckets: all that the parents have, and all that the rollup ever had, in parts. */
-  async #parts({rules, bucketType, keysIn}: Rollup): Promise<string[]> {
-    const names = rules.bucket.map((_, i) => `b${i}`);
-    const aliases = (expressions: readonly string[]): string =>
-      expressions.map((expression, i) => `${expression} AS ${names[i]}`).join(', ');
-    const all = [
-      ...rules.parents.map(({name, expressions}) => {
-        const source = this.#sources.find(candidate => candidate.name === name);
-        return `SELECT ${aliases(source ? source.keyColumns : expressions)} FROM ${source?.target ?? this.#table(name)}`;
-      }),
-      `SELECT ${aliases(rules.bucket.map(column => chName(column)))} FROM ${keysIn}`,
-    ].join(' UNION ALL ');
-    const ranges = await this.#ranges(names.join(', '), `(${all})`, bucketType);
-    return ranges.map(
-      range => `SELECT DISTINCT ${names.join(', ')} FROM (${all}) WHERE ${range} AND ${this.#runs.guard}`,
-    );
+  #parts(rollup: Rollup): Promise<string[]> {
+    return bucketParts(this.#options.client, rollup, {
+      sources: this.#sources,
+      table: name => this.#table(name),
+      guard: this.#runs.guard,
+      most: this.#most,
+    });
   }
 
   /**
@@ -291,43 +284,6 @@ export class Rollups {
     // A row too many may be one that nobody knows the key of.
     if (rollup.isKeyed) await this.#runs.write(keysStatement(rollup, `(${rollup.bucket}) IN (${buckets})`));
     await this.#runs.run(0, run => this.#derive(run, new Map(), new Map([[rollup.object, buckets]])));
-  }
-
-  /** Conditions that cut what is there into parts of `most` rows, in the order of the columns. */
-  async #ranges(columns: string, from: string, type: string): Promise<string[]> {
-    const cuts = await rows(
-      this.#options.client,
-      z.object({cut: z.string()}),
-      `SELECT formatRow('Values', ${columns}) AS cut FROM (
-         SELECT ${columns}, rowNumberInAllBlocks() AS n FROM (SELECT ${columns} FROM ${from} ORDER BY ${columns})
-       ) WHERE n % ${this.#most} = ${this.#most - 1} ORDER BY ${columns}`,
-    );
-    const edges = [...new Set(cuts.map(({cut}) => `CAST(${cut} AS ${type})`))];
-    const place = columns.includes(',') ? `(${columns})` : columns;
-    return [...edges, undefined].map((edge, i) => {
-      const above = i > 0 ? [`${place} > ${edges[i - 1]}`] : [];
-      const below = edge === undefined ? [] : [`${place} <= ${edge}`];
-      return [...above, ...below, '1'].join(' AND ');
-    });
-  }
-
-  /** What one run works at: a condition on the marks of each source. */
-  async #pieces(taken: readonly number[]): Promise<ReadonlyMap<Source, string>[]> {
-    if (taken.every(count => count <= this.#most)) {
-      return [new Map(this.#sources.flatMap((source, i) => (taken[i]! > 0 ? [[source, '1']] : [])))];
-    }
-    const pieces: ReadonlyMap<Source, string>[] = [];
-    for (const [i, source] of this.#sources.entries()) {
-      if (taken[i] === 0) continue;
-      const [found] = await rows(
-        this.#options.client,
-        z.object({type: z.string()}),
-        `SELECT toTypeName(any((${source.key}))) AS type FROM ${source.batch}`,
-      );
-      for (const range of await this.#ranges(source.key, source.batch, found!.type))
-        pieces.push(new Map([[source, range]]));
-    }
-    return pieces;
   }
 
   #bringUpToDate(piece: ReadonlyMap<Source, string>, marks: number): Promise<void> {
