@@ -39,6 +39,8 @@ export interface RollupRules {
   bucket: readonly string[];
   /** What it is computed from, and in that the expressions that tell which buckets a written row touches. */
   parents: readonly {name: string; expressions: readonly string[]}[];
+  /** Is what stays the same not written again? */
+  isCompared: boolean;
 }
 
 const FOLDERS = {tables: 'table', rollups: 'rollup', views: 'view'} as const;
@@ -73,7 +75,7 @@ export function orderByRequirement(files: readonly MigrationFile[]): MigrationFi
 
 /**
  * Header lines are `-- version:`, `-- what:`, `-- requires: orders(id, status), order_facts_v1`, `-- changed:`; a rollup
- * has `-- bucket: day` and `-- from: orders(id), _sales_slots_v1(toDate(slot))` too.
+ * has `-- bucket: day` and `-- from: orders(id), _sales_slots_v1(toDate(slot))` too, and may have `-- compared: yes`.
  * Throws PipelineError 'ch.migration_failed' when the header and the file name disagree.
  */
 export function parseMigrationFile(kind: MigrationFile['kind'], path: string, raw: string): MigrationFile {
@@ -88,7 +90,7 @@ export function parseMigrationFile(kind: MigrationFile['kind'], path: string, ra
     );
   }
   const required = [...(header('requires') ?? '').matchAll(/(\w+)(?:\(([^)]*)\))?/g)];
-  const rollup = kind === 'rollup' ? parseRules(path, header('bucket'), header('from')) : undefined;
+  const rollup = kind === 'rollup' ? parseRules(path, header) : undefined;
   return {
     path,
     kind,
@@ -106,13 +108,15 @@ export function parseMigrationFile(kind: MigrationFile['kind'], path: string, ra
   };
 }
 
-function parseRules(path: string, bucket = '', from = ''): RollupRules {
+function parseRules(path: string, header: (key: string) => string | undefined): RollupRules {
+  const [bucket, from] = [header('bucket') ?? '', header('from') ?? ''];
   const parents = [...from.matchAll(/(\w+)\(((?:[^()]|\([^()]*\))*)\)/g)];
   if (bucket === '' || parents.length === 0) {
     throw new PipelineError('ch.migration_failed', `${path}: a rollup has the lines -- bucket: and -- from:`);
   }
   return {
     bucket: bucket.split(',').map(column => column.trim()),
+    isCompared: header('compared') === 'yes',
     parents: parents.map(([, name, expressions]) => ({
       name: name!,
       expressions: expressions!.match(/(?:[^,()]|\([^()]*\))+/g)?.map(text => text.trim()) ?? [],

@@ -305,12 +305,26 @@ CREATE TABLE cdc._sales_days_v1 (
   returns_total Decimal(38, 3),
   cancelled_total Decimal(38, 3),
   revenue Decimal(38, 3),
-  customers AggregateFunction(uniqExact, Int64) COMMENT 'known customers with a sales order',
+  customers Array(Int64) COMMENT 'known customers with a sales order',
   customer_count UInt64 COMMENT 'how many these are',
   first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is on this day',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
 ) ENGINE = ReplacingMergeTree ORDER BY (day) COMMENT 'Sales by day in UTC; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._sales_facts_v1 (
+  order_id Int64 COMMENT 'orders.id',
+  is_line UInt8 COMMENT '0: the order itself, 1: a line of it',
+  line_id Int64 COMMENT 'order_items.id',
+  at DateTime64(6, 'UTC') COMMENT 'an order counts when it was placed, a line at its own moment',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  class LowCardinality(String) COMMENT 'of the order: sale, cancelled or return',
+  product_id Int64 COMMENT 'products.id; 0 in the order itself',
+  quantity Int32 COMMENT 'negative in returns; 0 in the order itself',
+  unit_price Decimal(12, 3) COMMENT 'what it was sold at; 0 in the order itself',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, is_line, line_id) COMMENT 'One row an order and one row an order line whose order is known; read with FINAL';
 
 CREATE TABLE cdc._sales_months_v1 (
   month Date COMMENT 'its first day, in UTC',
@@ -344,7 +358,7 @@ CREATE TABLE cdc._sales_slots_v1 (
   returns_total Decimal(38, 3),
   cancelled_total Decimal(38, 3),
   revenue Decimal(38, 3),
-  customers AggregateFunction(uniqExact, Int64) COMMENT 'known customers with a sales order',
+  customers Array(Int64) COMMENT 'known customers with a sales order',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
 ) ENGINE = ReplacingMergeTree ORDER BY (slot) COMMENT 'Sales by five minutes; measures as in sales_facts; read with FINAL';
@@ -643,7 +657,7 @@ CREATE VIEW ecommerce_analytics.product_performance (
   line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
   returned_units Int64 COMMENT 'units in return orders, as a positive number',
-  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when none was sold',
+  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when units sold are not above 0',
   first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
 ) COMMENT 'One row a product, also those never sold';
@@ -675,13 +689,19 @@ CREATE VIEW ecommerce_analytics.recent_activity (
 CREATE VIEW ecommerce_analytics.sales_facts (
   at DateTime64(6, 'UTC') COMMENT 'an order counts when it was placed, a line at its own moment',
   order_id Int64 COMMENT 'orders.id',
+  line_id Int64 COMMENT 'order_items.id; 0 in the row of the order itself',
   customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  product_id Int64 COMMENT 'products.id; 0 in the row of the order itself',
+  class LowCardinality(String) COMMENT 'of the order: sale, cancelled or return',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
   return_orders UInt64 COMMENT 'orders of status return',
   lines UInt64 COMMENT 'order lines, of every status',
+  quantity Int64 COMMENT 'negative in returns',
   units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  sold_units Int64 COMMENT 'quantity in a sale',
+  returned_units Int64 COMMENT 'what a return took back, as a positive number',
   line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
   gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
   returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
@@ -732,7 +752,7 @@ CREATE VIEW ecommerce_analytics.top_selling_products (
   line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
   returned_units Int64 COMMENT 'units in return orders, as a positive number',
-  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when none was sold',
+  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when units sold are not above 0',
   first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
 ) COMMENT 'The top 20 products by units, then revenue, then product_id';

@@ -2,11 +2,11 @@ import test, {type ExecutionContext} from 'ava';
 import {migrateAndSettle} from '../cdc/rollups/testing/hold-rollups.ts';
 import {createShop} from '../scripts/shop/schema.ts';
 import {testDatabase} from '../scripts/shop/test-database.ts';
+import {answers, type Row} from './testing/answers.ts';
 import {reference} from './testing/reference.ts';
 import {fillClickHouse, fillPostgres, type ShopRows, shopRows} from './testing/shop-rows.ts';
 import {createShopTables, testWarehouse} from './testing/warehouse.ts';
 
-type Row = Record<string, unknown>;
 const EMPTY: ShopRows = {customers: [], products: [], orders: [], order_items: []};
 
 async function shopInBoth(t: ExecutionContext, shop: ShopRows, timeZone = 'UTC') {
@@ -19,27 +19,13 @@ async function shopInBoth(t: ExecutionContext, shop: ShopRows, timeZone = 'UTC')
   await createShopTables(warehouse);
   await fillClickHouse(warehouse, shop);
   await migrateAndSettle(warehouse);
-  return {pg, warehouse};
-}
-
-/** Both answers of one hour: the views look at the clock, and it may strike between the two. */
-async function answers(
-  {pg, warehouse}: NonNullable<Awaited<ReturnType<typeof shopInBoth>>>,
-  view: string,
-): Promise<{shown: Row[]; wanted: Row[]}> {
-  const hour = async () =>
-    (
-      await warehouse.rows<{now: string; hour: string}>(
-        "SELECT toString(now64(6, 'UTC')) AS now, toString(toStartOfHour(now64(6, 'UTC'))) AS hour",
-      )
-    )[0]!;
-  for (;;) {
-    const before = await hour();
-    const shown = await warehouse.rows<Row>(`SELECT * FROM {analytics}.${view}`);
-    const sql = reference(warehouse.databases.timeZone ?? 'UTC')[view]!;
-    const wanted = await pg.rows<Row>(sql, sql.includes('$1') ? [`${before.now}+00`] : []);
-    if ((await hour()).hour === before.hour) return {shown, wanted};
-  }
+  return {
+    warehouse,
+    analytics: warehouse.databases.analytics,
+    timeZone,
+    shown: (sql: string) => warehouse.rows<Row>(sql),
+    wanted: (sql: string, values: unknown[]) => pg.rows<Row>(sql, values),
+  };
 }
 
 for (const timeZone of ['UTC', 'America/New_York', 'Asia/Kolkata']) {

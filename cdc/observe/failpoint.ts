@@ -19,7 +19,8 @@ export type Failpoint =
   | 'schema.before_written'
   | 'schema.written'
   | 'schema.read'
-  | 'schema.shown';
+  | 'schema.shown'
+  | 'rollups.before_write';
 
 const [name, count] = (process.env.FRESHET_FAILPOINT ?? '').split(':');
 let left = Number(count ?? 1);

@@ -7,7 +7,7 @@ import {
   statementsOf,
 } from '../../clickhouse/migration-files.ts';
 import {columnsOf, isKeyed, keysTable} from '../../clickhouse/rollup-tables.ts';
-import {type ClickHouseClient, chName, rows} from '../sink/clickhouse.ts';
+import {type ClickHouseClient, chLiteral, chName, rows} from '../sink/clickhouse.ts';
 
 /** A rollup whose table is there. */
 export interface Rollup {
@@ -26,9 +26,13 @@ export interface Rollup {
   /** Where to find every key that a bucket ever had. */
   readonly keysIn: string;
   readonly isKeyed: boolean;
+  readonly isCompared: boolean;
   /** Rows of the buckets that stand for `{dirty}`. */
   readonly query: string;
 }
+
+/** Types without an equality that can be relied on: what has them counts as changed. */
+const UNCOMPARABLE = /AggregateFunction\(|Map\(|JSON|Variant|Dynamic|Nested|Float|Geometry/;
 
 const TECHNICAL = ['_run', '_is_deleted'];
 
@@ -83,6 +87,7 @@ export async function readRollups(
       bucketType: bucketTypes.length === 1 ? bucketTypes[0]! : `Tuple(${bucketTypes.join(', ')})`,
       keysIn: chName(names.cdc, keyed ? keysTable(object) : object),
       isKeyed: keyed,
+      isCompared: rules.isCompared && made.columns.every(([, type]) => !UNCOMPARABLE.test(type)),
       query: statementsOf(text, names).at(-1)!,
     };
   });
@@ -91,22 +96,36 @@ export async function readRollups(
 const list = (columns: readonly string[]): string => columns.map(name => chName(name)).join(', ');
 
 /**
- * The statements that bring the dirty buckets up to date, as run number `run`: their rows as they are now, then the
- * keys that they have, and last a deletion of each key that they had and have not any more. Until that one a reader
- * sees a row too many, never one too few. Done again in part or whole, by any later run, they come to the same.
+ * The statement that brings the dirty buckets up to date, as run number `run`: rows that they have now, and deletions of
+ * keys that they had. What is compared and the same as before is not written, so that nothing is computed from it again.
+ * Done again in part or whole, by any later run, it comes to the same.
  * @param dirty a query of buckets
  */
-export function writeStatements(rollup: Rollup, dirty: string, run: bigint): string[] {
-  const {table, key, bucket, keysIn} = rollup;
-  const columns = [...rollup.columns.keys()].join(', ');
-  return [
-    `INSERT INTO ${table} (${columns}, _run, _is_deleted) SELECT ${columns}, ${run}, 0 FROM (${rowsOf(rollup, dirty)})`,
-    ...(rollup.isKeyed ? [keysStatement(rollup, `_run = ${run}`)] : []),
-    `INSERT INTO ${table} (${key}, _run, _is_deleted)
-     SELECT DISTINCT ${key}, ${run}, 1 FROM ${keysIn}
-     WHERE (${bucket}) IN (${dirty}) AND (${key}) NOT IN (SELECT ${key} FROM ${table} WHERE _run = ${run})`,
-  ];
+export function writeStatement(rollup: Rollup, dirty: string, run: bigint): string {
+  const {table, columns, key, bucket, keysIn, isKeyed, isCompared} = rollup;
+  const keys = key.split(', ');
+  const rest = [...columns.keys()].filter(column => !keys.includes(column));
+  const stored = [...keys, ...(isCompared ? rest : [])].map(column => `${column} AS ${before(column)}`);
+  const same = rest.map(
+    column => `ifNull(${column} = ${before(column)}, isNull(${column}) AND isNull(${before(column)}))`,
+  );
+  /** Every key that they ever had, and the rows that they have. */
+  const ever = `FROM ${keysIn} WHERE (${bucket}) IN (${dirty})`;
+  const rows = `FROM ${table} FINAL WHERE ${isKeyed ? `(${key}) IN (SELECT ${key} ${ever})` : `(${bucket}) IN (${dirty})`}`;
+  return `INSERT INTO ${table} (${[...keys, ...rest].join(', ')}, _run, _is_deleted)
+    SELECT ${keys.map(key => `if(_is_now, ${key}, ${before(key)})`).join(', ')}, ${[...rest, run, 'NOT _is_now'].join(', ')}
+    FROM (
+      SELECT ${[...columns].map(([column, type]) => `CAST(${column}, ${chLiteral(type)}) AS ${column}`).join(', ')}, true AS _is_now
+      FROM (${rowsOf(rollup, dirty)})
+    ) AS computed
+    FULL JOIN (
+      SELECT ${isCompared ? '' : 'DISTINCT '}${stored.join(', ')}, true AS _was ${isCompared ? rows : ever}
+    ) AS stored ON ${keys.map(key => `computed.${key} = stored.${before(key)}`).join(' AND ')}
+    ${isCompared ? `WHERE NOT (${['_is_now', '_was', ...same].join(' AND ')})` : ''}`;
 }
+
+/** Name that a column has beside what it is computed to be now. */
+const before = (column: string): string => column.replace(/^`/, '`_before_');
 
 /** What the rollup is to hold of these buckets. */
 const rowsOf = ({query}: Rollup, dirty: string): string => query.replaceAll('{dirty}', `(${dirty})`);
@@ -152,7 +171,7 @@ export const literalBuckets = ({bucketType, rules}: Rollup, literals: readonly s
     : `SELECT ${rules.bucket.map((_, i) => `b.${i + 1} AS b${i}`).join(', ')} FROM (SELECT ${list} AS b)`;
 };
 
-/** Writes down the keys of rows that runs wrote. A run that was broken off may not have come to it. */
+/** Writes down the keys of rows that runs wrote, behind these. */
 export const keysStatement = ({table, keysIn, key, bucket}: Rollup, which: string): string =>
   `INSERT INTO ${keysIn} (${union(bucket, key)}) SELECT DISTINCT ${union(bucket, key)} FROM ${table} WHERE ${which} AND _is_deleted = 0`;
 

@@ -3,6 +3,7 @@ import {z} from 'zod';
 import {newestClaim} from '../../clickhouse/lock.ts';
 import type {Names} from '../../clickhouse/migration-files.ts';
 import {PipelineError} from '../failures.ts';
+import {failpoint} from '../observe/failpoint.ts';
 import {
   asTargetError,
   type ClickHouseClient,
@@ -12,8 +13,17 @@ import {
   rows,
 } from '../sink/clickhouse.ts';
 
-/** Behind the sink's inserts, before those who read views (`clickhouse/access.ts`), where ClickHouse may set it. */
-const NICE = '5';
+const SETTINGS = {
+  /** Behind the sink's inserts, before those who read views (`clickhouse/access.ts`), where ClickHouse may set it. */
+  os_thread_priority: '5',
+  join_use_nulls: 0,
+  /** Rows of other buckets are left out before versions are compared; ClickHouse does so by columns of the key alone. */
+  optimize_move_to_prewhere_if_final: 1,
+  /** Machine code is made anew for each run's number, and costs more than the rows. */
+  compile_expressions: 0,
+  compile_aggregate_expressions: 0,
+  compile_sort_description: 0,
+} as const;
 
 export interface RunsOptions {
   readonly client: ClickHouseClient;
@@ -36,7 +46,8 @@ export class Runs {
   /** A condition: is this claim still the highest? */
   readonly guard: string;
   #last = 0n;
-  #completed = 0n;
+  #open: bigint | undefined;
+  #isKnown = false;
 
   constructor(options: RunsOptions) {
     const {names, claim} = options;
@@ -45,12 +56,16 @@ export class Runs {
     this.guard = `${newestClaim(names, 'rollups')} = ${claim}`;
   }
 
-  /** Runs above this one were broken off, or are not known to have ended. */
-  get completed(): bigint {
-    return this.#completed;
+  /**
+   * The lowest run that was broken off, or is under way: from it on, rows were written that nothing may have been
+   * computed from, and whose keys may not be written down.
+   */
+  get open(): bigint | undefined {
+    return this.#open;
   }
-  get last(): bigint {
-    return this.#last;
+  /** False where the ledger has forgotten what happened: then nothing that was written can be relied on. */
+  get isKnown(): boolean {
+    return this.#isKnown;
   }
 
   /**
@@ -70,11 +85,14 @@ export class Runs {
     const newest = ['max(run)', ...tables.map(table => `(SELECT max(_run) FROM ${table})`)].join(', ');
     const [known] = await rows(
       client,
-      z.object({newest: z.string(), completed: z.string()}),
-      `SELECT toString(greatest(0, ${newest})) AS newest, toString(maxIf(run, event = 'end')) AS completed FROM ${this.#ledger}`,
+      z.object({newest: z.string(), open: z.string(), events: z.string()}),
+      `WITH (SELECT maxIf(run, event = 'end' AND marks > 0) FROM ${this.#ledger}) AS ended
+       SELECT toString(greatest(0, ${newest})) AS newest, toString(count()) AS events,
+         toString(minIf(run, event = 'begin' AND marks > 0 AND run > ended)) AS open FROM ${this.#ledger}`,
     );
     this.#last = BigInt(known!.newest);
-    this.#completed = BigInt(known!.completed);
+    this.#open = BigInt(known!.open) || undefined;
+    this.#isKnown = known!.events !== '0';
   }
 
   /** One for all holders of the lock. */
@@ -82,21 +100,17 @@ export class Runs {
     return `freshet-rollups-${this.#options.names.cdc}-`;
   }
 
-  /** What runs that were broken off left behind is mended. */
-  recovered(): void {
-    this.#completed = this.#last;
-  }
-
   /**
-   * @param marks how many changed rows it works at
+   * @param marks how many changed rows it works at; 0 for one that fills, from which nothing follows
    */
   async run(marks: number, work: (run: bigint) => Promise<void>): Promise<void> {
     this.#last += 1n;
+    if (marks > 0) this.#open ??= this.#last;
     await this.#tell('begin', marks);
     await work(this.#last);
     await this.own(); // nothing may be thrown away otherwise
     await this.#tell('end', marks);
-    this.#completed = this.#last;
+    if (marks > 0) this.#open = undefined;
   }
 
   async #tell(event: 'begin' | 'end', marks: number): Promise<void> {
@@ -116,13 +130,14 @@ export class Runs {
   /** Gives how many rows were written. */
   async write(query: string): Promise<number> {
     const {client, signal, beforeWrite} = this.#options;
+    failpoint('rollups.before_write');
     await beforeWrite?.();
     try {
       const query_id = `${this.#queryPrefix}${randomUUID()}`;
       const {summary} = await client.command({
         query,
         query_id,
-        clickhouse_settings: {os_thread_priority: NICE},
+        clickhouse_settings: SETTINGS,
         ...(signal && {abort_signal: signal}),
       });
       return Number(summary?.written_rows ?? 0);

@@ -12,7 +12,7 @@ import {
   literalBuckets,
   type Rollup,
   readRollups,
-  writeStatements,
+  writeStatement,
 } from './rollup.ts';
 import {Runs, type RunsOptions} from './runs.ts';
 import {
@@ -173,7 +173,7 @@ export class Rollups {
     const parents = new Set(this.#rollups.flatMap(({rules}) => rules.parents.map(({name}) => name)));
     const used = sources.filter(({name}) => parents.has(name));
     this.#sources = used;
-    const state = await this.#readState();
+    const state = this.#runs.isKnown ? await this.#readState() : new Map<string, string>();
     const stale = new Set<string>();
     for (const source of used) {
       if (!source.isMarked || state.get(source.name) !== source.definition) {
@@ -185,13 +185,9 @@ export class Rollups {
     }
     await adoptBatches(client, names, used, lock.number);
     for (const rollup of this.#rollups) {
-      const {object, uuid, rules, isKeyed} = rollup;
-      // A run that was broken off may have written rows, and not the keys of them.
-      if (isKeyed && this.#runs.completed < this.#runs.last)
-        await this.#runs.write(keysStatement(rollup, `_run > ${this.#runs.completed}`));
+      const {object, uuid, rules} = rollup;
       if (rules.parents.some(({name}) => stale.has(name)) || state.get(object) !== uuid) stale.add(object);
     }
-    this.#runs.recovered();
     const filling = this.#rollups.filter(({object}) => stale.has(object));
     for (const {object} of filling) if (state.has(object)) await this.#saveState(object, 'filling');
     // Written down behind the rollups: who finds a source attached finds them filling.
@@ -220,8 +216,10 @@ export class Rollups {
   /** Computes all buckets of a rollup, part by part. */
   async #fill(rollup: Rollup): Promise<void> {
     const {log} = this.#options;
-    const {object, uuid} = rollup;
+    const {object, uuid, isKeyed} = rollup;
     const startedAt = performance.now();
+    // Whoever was broken off here may not have come to it.
+    if (isKeyed) await this.#runs.write(keysStatement(rollup, '1'));
     const parts = await this.#parts(rollup);
     for (const [i, part] of parts.entries()) {
       await this.#runs.run(0, run => this.#compute(rollup, part, run).then(() => {}));
@@ -233,9 +231,8 @@ export class Rollups {
 
   /** Gives how many rows were written. */
   async #compute(rollup: Rollup, buckets: string, run: bigint): Promise<number> {
-    let written = 0;
-    for (const statement of writeStatements(rollup, buckets, run))
-      written += await this.#runs.write(statement);
+    const written = await this.#runs.write(writeStatement(rollup, buckets, run));
+    if (rollup.isKeyed && written > 0) await this.#runs.write(keysStatement(rollup, `_run = ${run}`));
     return written;
   }
 
@@ -283,7 +280,7 @@ export class Rollups {
   async #repair(rollup: Rollup, buckets: string): Promise<void> {
     // A row too many may be one that nobody knows the key of.
     if (rollup.isKeyed) await this.#runs.write(keysStatement(rollup, `(${rollup.bucket}) IN (${buckets})`));
-    await this.#runs.run(0, run => this.#derive(run, new Map(), new Map([[rollup.object, buckets]])));
+    await this.#runs.run(1, run => this.#derive(run, new Map(), new Map([[rollup.object, buckets]])));
   }
 
   #bringUpToDate(piece: ReadonlyMap<Source, string>, marks: number): Promise<void> {
@@ -304,23 +301,27 @@ export class Rollups {
    * @param more rollup → a query of buckets beside those
    */
   async #derive(run: bigint, touched: Map<string, Touched>, more = new Map<string, string>()): Promise<void> {
+    const first = this.#runs.open ?? run;
+    const goesOn = ({object, table}: Rollup): void => {
+      touched.set(
+        object,
+        expressions =>
+          `SELECT ${expressions.join(', ')} FROM ${table} WHERE _run >= ${first} AND ${this.#runs.guard}`,
+      );
+    };
     const derive = async (rollup: Rollup): Promise<void> => {
-      const {object, table, rules} = rollup;
+      const {object, rules, isKeyed} = rollup;
+      // What a run that was broken off wrote is not written again, and must go on all the same.
+      if (first < run) goesOn(rollup);
       const dirty = [
         ...rules.parents.flatMap(({name, expressions}) => touched.get(name)?.(expressions) ?? []),
         ...(more.has(object) ? [more.get(object)!] : []),
       ];
-      if (dirty.length === 0) return;
-      let written = 0;
       await this.#attempt(rollup, async () => {
-        written = await this.#compute(rollup, dirty.join(' UNION ALL '), run);
+        if (first < run && isKeyed) await this.#runs.write(keysStatement(rollup, `_run >= ${first}`));
+        if (dirty.length === 0) return;
+        if ((await this.#compute(rollup, dirty.join(' UNION ALL '), run)) > 0) goesOn(rollup);
       });
-      if (written === 0) return;
-      touched.set(
-        object,
-        expressions =>
-          `SELECT ${expressions.join(', ')} FROM ${table} WHERE _run = ${run} AND ${this.#runs.guard}`,
-      );
     };
     // Each behind those that it is computed from, otherwise at once: most of a small statement's time is not its rows.
     const done = new Map<string, Promise<void>>();

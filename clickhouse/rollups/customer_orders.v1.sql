@@ -1,7 +1,7 @@
 -- version: 1
 -- what: what each order adds to its customer
 -- bucket: order_id
--- from: orders(id), _order_lines_v1(order_id)
+-- from: _sales_facts_v1(order_id)
 -- requires: sales_facts_v2
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._customer_orders_v1 {on_cluster} (

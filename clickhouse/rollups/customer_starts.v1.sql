@@ -2,6 +2,7 @@
 -- what: the day on which each known customer bought for the first time
 -- bucket: customer_id
 -- from: _customer_orders_v1(customer_id)
+-- compared: yes
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._customer_starts_v1 {on_cluster} (
   day Date COMMENT 'in {time_zone}',

@@ -1,8 +1,8 @@
 -- version: 1
 -- what: what each order adds to its products
 -- bucket: order_id
--- from: orders(id), _order_lines_v1(order_id)
--- requires: line_facts_v2, order_facts_v1
+-- from: _sales_facts_v1(order_id)
+-- requires: line_facts_v2
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._product_orders_v1 {on_cluster} (
   product_id Int64 COMMENT 'products.id',

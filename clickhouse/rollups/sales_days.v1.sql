@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS {cdc}._sales_days_v1 {on_cluster} (
   returns_total Decimal(38, 3),
   cancelled_total Decimal(38, 3),
   revenue Decimal(38, 3),
-  customers AggregateFunction(uniqExact, Int64) COMMENT 'known customers with a sales order',
+  customers Array(Int64) COMMENT 'known customers with a sales order',
   customer_count UInt64 COMMENT 'how many these are',
   first_time_customers UInt64 COMMENT 'known customers whose first sales order ever is on this day',
   {run}
@@ -40,8 +40,8 @@ FROM (
     sum(slots.returns_total) AS returns_total,
     sum(slots.cancelled_total) AS cancelled_total,
     sum(slots.revenue) AS revenue,
-    uniqExactMergeState(slots.customers) AS customers,
-    finalizeAggregation(customers) AS customer_count
+    arraySort(groupUniqArrayArray(slots.customers)) AS customers,
+    length(customers) AS customer_count
   FROM {cdc}._sales_slots_v1 AS slots FINAL
   WHERE toDate(slot, '{time_zone}') IN {dirty}
   GROUP BY day

@@ -35,7 +35,7 @@ SELECT
   sum(days.returns_total) AS returns_total,
   sum(days.cancelled_total) AS cancelled_total,
   sum(days.revenue) AS revenue,
-  uniqExactMerge(days.customers) AS customers,
+  uniqExactArray(days.customers) AS customers,
   sum(days.first_time_customers) AS first_time_customers
 FROM {cdc}._sales_days_v1 AS days FINAL
 WHERE toStartOfMonth(day) IN {dirty}

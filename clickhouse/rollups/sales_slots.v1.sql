@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS {cdc}._sales_slots_v1 {on_cluster} (
   returns_total Decimal(38, 3),
   cancelled_total Decimal(38, 3),
   revenue Decimal(38, 3),
-  customers AggregateFunction(uniqExact, Int64) COMMENT 'known customers with a sales order',
+  customers Array(Int64) COMMENT 'known customers with a sales order',
   {run}
 ) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY slot SETTINGS index_granularity = 512
 COMMENT 'Sales by five minutes; measures as in sales_facts; read with FINAL';
@@ -34,7 +34,7 @@ SELECT
   sum(moments.returns_total) AS returns_total,
   sum(moments.cancelled_total) AS cancelled_total,
   sum(moments.revenue) AS revenue,
-  uniqExactStateIf(assumeNotNull(moments.customer_id), moments.sales_orders > 0 AND moments.customer_id IS NOT NULL) AS customers
+  arraySort(groupUniqArrayIf(assumeNotNull(moments.customer_id), moments.sales_orders > 0 AND moments.customer_id IS NOT NULL)) AS customers
 FROM {cdc}._order_moments_v1 AS moments FINAL
 WHERE slot IN {dirty}
 GROUP BY slot;

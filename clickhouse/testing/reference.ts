@@ -8,8 +8,11 @@ const time = (expression: string) =>
 /** Sales by calendar unit: everything of one unit by subqueries, unit by unit. */
 const salesBy = (unit: 'day' | 'month', zone: string) => `
   WITH bucket AS (
-    SELECT DISTINCT date_trunc('${unit}', at, '${zone}') AS starts
-    FROM (SELECT created_at AS at FROM orders UNION ALL SELECT ordered_at FROM order_items) AS moments
+    SELECT starts, ((starts AT TIME ZONE '${zone}')::date + interval '1 ${unit}') AT TIME ZONE '${zone}' AS ends
+    FROM (
+      SELECT DISTINCT date_trunc('${unit}', at, '${zone}') AS starts
+      FROM (SELECT created_at AS at FROM orders UNION ALL SELECT ordered_at FROM order_items) AS moments
+    ) AS started
   )
   SELECT (starts AT TIME ZONE '${zone}')::date::text AS ${unit}, o.*, l.*,
     l.line_total - l.cancelled_total AS revenue,
@@ -21,7 +24,7 @@ const salesBy = (unit: 'day' | 'month', zone: string) => `
       count(*) FILTER (WHERE status <> 'cancelled' AND status <> 'return') AS sales_orders,
       count(*) FILTER (WHERE status = 'cancelled') AS cancelled_orders,
       count(*) FILTER (WHERE status = 'return') AS return_orders
-    FROM orders WHERE date_trunc('${unit}', created_at, '${zone}') = starts
+    FROM orders WHERE created_at >= starts AND created_at < ends
   ) AS o
   CROSS JOIN LATERAL (
     SELECT count(*) AS lines,
@@ -30,7 +33,7 @@ const salesBy = (unit: 'day' | 'month', zone: string) => `
       coalesce(sum(quantity * unit_price) FILTER (WHERE status <> 'cancelled' AND status <> 'return'), 0.000) AS gross_sales,
       coalesce(sum(quantity * unit_price) FILTER (WHERE status = 'return'), 0.000) AS returns_total,
       coalesce(sum(quantity * unit_price) FILTER (WHERE status = 'cancelled'), 0.000) AS cancelled_total
-    FROM order_items JOIN orders ON orders.id = order_id WHERE date_trunc('${unit}', ordered_at, '${zone}') = starts
+    FROM order_items JOIN orders ON orders.id = order_id WHERE ordered_at >= starts AND ordered_at < ends
   ) AS l
   CROSS JOIN LATERAL (
     SELECT count(DISTINCT customer_id) AS customers,
@@ -38,7 +41,7 @@ const salesBy = (unit: 'day' | 'month', zone: string) => `
         SELECT FROM orders AS earlier WHERE earlier.customer_id = orders.customer_id
           AND earlier.status NOT IN ('cancelled', 'return') AND earlier.created_at < starts
       )) AS first_time_customers
-    FROM orders WHERE status NOT IN ('cancelled', 'return') AND date_trunc('${unit}', created_at, '${zone}') = starts
+    FROM orders WHERE status NOT IN ('cancelled', 'return') AND created_at >= starts AND created_at < ends
   ) AS c
   ORDER BY starts`;
 
@@ -89,7 +92,7 @@ const customers = (zone: string) => `
 
 const products = `
   SELECT p.id AS product_id, p.sku, p.name, p.category, p.price, l.orders, l.lines, l.units, l.line_total, l.revenue,
-    l.returned AS returned_units, l.returned::float8 / nullif(l.sold, 0)::float8 AS return_rate,
+    l.returned AS returned_units, CASE WHEN l.sold > 0 THEN l.returned::float8 / l.sold::float8 END AS return_rate,
     ${time('l.first')} AS first_sold_at, ${time('l.last')} AS last_sold_at
   FROM products AS p
   CROSS JOIN LATERAL (

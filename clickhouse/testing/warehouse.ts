@@ -3,6 +3,7 @@ import {type ClickHouseClient, createClient} from '@clickhouse/client';
 import type {ExecutionContext} from 'ava';
 import {skip} from '../../scripts/stack/skip.ts';
 import {statementsOf} from '../migration-files.ts';
+import {AS_TEXT} from './answers.ts';
 
 export interface TestWarehouse {
   client: ClickHouseClient;
@@ -27,9 +28,7 @@ export function testWarehouse(t: ExecutionContext): TestWarehouse | null {
     log: {level: 127},
     clickhouse_settings: {
       async_insert: 0,
-      output_format_json_quote_64bit_integers: 1,
-      output_format_json_quote_decimals: 1,
-      output_format_decimal_trailing_zeros: 1,
+      ...AS_TEXT,
     },
   });
   const fill = (sql: string) => statementsOf(sql, databases);
@@ -67,7 +66,7 @@ export async function createShopTables({run}: Pick<TestWarehouse, 'run'>): Promi
   for (const [name, columns] of Object.entries(SHOP)) {
     await run(`CREATE TABLE {cdc}.public__${name} (${columns}, _version UInt128, _is_deleted UInt8,
         _commit_ts DateTime64(6, 'UTC'), _ingested_at DateTime64(3, 'UTC') DEFAULT now64(3))
-        ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY id;
+        ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY id SETTINGS index_granularity = 1024;
       CREATE VIEW {analytics}.${name} SQL SECURITY DEFINER AS
         SELECT * EXCEPT (_version, _is_deleted, _commit_ts, _ingested_at)
         FROM {cdc}.public__${name} FINAL WHERE _is_deleted = 0`);

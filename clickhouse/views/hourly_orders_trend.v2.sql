@@ -34,7 +34,7 @@ LEFT JOIN (
     sum(slots.return_orders) AS return_orders,
     sum(slots.lines) AS lines,
     sum(slots.revenue) AS revenue,
-    uniqExactMerge(slots.customers) AS customers
+    uniqExactArray(slots.customers) AS customers
   FROM {cdc}._sales_slots_v1 AS slots FINAL
   WHERE slot >= this_hour - INTERVAL 23 HOUR
   GROUP BY hour

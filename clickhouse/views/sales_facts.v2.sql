@@ -1,17 +1,23 @@
 -- version: 2
 -- what: orders and lines in one stream of additive measures, each at its own moment
--- requires: order_facts_v1, line_facts_v2
--- changed: reads line_facts_v2
+-- requires: _sales_facts_v1
+-- changed: reads _sales_facts_v1, which is kept up to date; has the columns of line_facts too
 CREATE OR REPLACE VIEW {analytics}.sales_facts_v2 {on_cluster} (
   at DateTime64(6, 'UTC') COMMENT 'an order counts when it was placed, a line at its own moment',
   order_id Int64 COMMENT 'orders.id',
+  line_id Int64 COMMENT 'order_items.id; 0 in the row of the order itself',
   customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  product_id Int64 COMMENT 'products.id; 0 in the row of the order itself',
+  class LowCardinality(String) COMMENT 'of the order: sale, cancelled or return',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
   return_orders UInt64 COMMENT 'orders of status return',
   lines UInt64 COMMENT 'order lines, of every status',
+  quantity Int64 COMMENT 'negative in returns',
   units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  sold_units Int64 COMMENT 'quantity in a sale',
+  returned_units Int64 COMMENT 'what a return took back, as a positive number',
   line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
   gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
   returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
@@ -19,36 +25,27 @@ CREATE OR REPLACE VIEW {analytics}.sales_facts_v2 {on_cluster} (
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count'
 ) SQL SECURITY DEFINER AS
 SELECT
-  at,
-  order_id,
-  customer_id,
-  1 AS orders,
-  sales_orders,
-  cancelled_orders,
-  return_orders,
-  0 AS lines,
-  toInt64(0) AS units,
-  toDecimal128(0, 3) AS line_total,
-  toDecimal128(0, 3) AS gross_sales,
-  toDecimal128(0, 3) AS returns_total,
-  toDecimal128(0, 3) AS cancelled_total,
-  toDecimal128(0, 3) AS revenue
-FROM {analytics}.order_facts_v1
-UNION ALL
-SELECT
-  at,
-  order_id,
-  customer_id,
-  0,
-  0,
-  0,
-  0,
-  1,
-  units,
-  line_total,
-  gross_sales,
-  returns_total,
-  cancelled_total,
-  revenue
-FROM {analytics}.line_facts_v2
+  fact.at AS at,
+  fact.order_id AS order_id,
+  fact.line_id AS line_id,
+  fact.customer_id AS customer_id,
+  fact.product_id AS product_id,
+  fact.class AS class,
+  fact.is_line = 0 AS orders,
+  orders AND class = 'sale' AS sales_orders,
+  orders AND class = 'cancelled' AS cancelled_orders,
+  orders AND class = 'return' AS return_orders,
+  fact.is_line AS lines,
+  -- An order itself has no quantity, and adds nothing to what follows.
+  toInt64(fact.quantity) AS quantity,
+  if(class = 'cancelled', 0, quantity) AS units,
+  if(class = 'sale', quantity, 0) AS sold_units,
+  if(class = 'return', -quantity, 0) AS returned_units,
+  -- Decimal128 first: the product of a Decimal(12, 3) and an Int32 can pass what Decimal64 holds.
+  toDecimal128(fact.unit_price, 3) * quantity AS line_total,
+  if(class = 'sale', line_total, 0) AS gross_sales,
+  if(class = 'return', line_total, 0) AS returns_total,
+  if(class = 'cancelled', line_total, 0) AS cancelled_total,
+  if(class = 'cancelled', 0, line_total) AS revenue
+FROM {cdc}._sales_facts_v1 AS fact FINAL
 COMMENT 'One row an order and one row an order line; sum the measures over any group';

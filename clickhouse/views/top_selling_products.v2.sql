@@ -15,7 +15,7 @@ CREATE OR REPLACE VIEW {analytics}.top_selling_products_v2 {on_cluster} (
   line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
   returned_units Int64 COMMENT 'units in return orders, as a positive number',
-  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when none was sold',
+  return_rate Nullable(Float64) COMMENT 'returned units / units sold, 0.1 is 10 %; above 1 when earlier sales are not in the data; NULL when units sold are not above 0',
   first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
 ) SQL SECURITY DEFINER AS

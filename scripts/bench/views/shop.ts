@@ -15,6 +15,7 @@ export class BenchShop {
   readonly customers: number;
   #version: number;
   #newest: number;
+  readonly #openedAt = Math.floor(Date.now() / 1000);
 
   constructor(client: ClickHouseClient, database: string, orders: number) {
     this.#client = client;
@@ -69,10 +70,10 @@ export class BenchShop {
     return 5 * orders;
   }
 
-  /** What is newer than the shop's own orders is of today. */
+  /** What is newer than the shop's own orders came 200 a second since. */
   #at(order: string): string {
-    const seconds = `if(${order} > ${this.orders}, 0, (${this.orders} - ${order}) * ${(DAYS * 86_400) / this.orders} + cityHash64(${order}, 3) % 1200)`;
-    return `toDateTime64(now() - toInt64(${seconds}), 6, 'UTC')`;
+    const seconds = `if(${order} > ${this.orders}, (${this.orders} - ${order}) / 200, (${this.orders} - ${order}) * ${(DAYS * 86_400) / this.orders} + cityHash64(${order}, 3) % 1200)`;
+    return `toDateTime64(${this.#openedAt} - toInt64(${seconds}), 6, 'UTC')`;
   }
 
   #orders(ids: string, version: string): Promise<void> {
