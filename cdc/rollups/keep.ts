@@ -17,12 +17,13 @@ const CHECK_MS = 2_000;
 const CHECK_SHARE = 0.02;
 /** Between looks for what was written. */
 const PAUSE_MS = 200;
-/** A run that takes so long, or longer, is followed by a pause as long: others have half of the time. */
-const LONG_MS = 2_000;
+/** A run that takes so long is followed by a pause as long, and a longer one by more: others have two thirds of the time then. */
+const LONG_MS = 3_000;
+const MOST_PAUSE = 2;
 
 /** After a run that took so many ms; the shorter it was, the less of it. */
 export const pauseAfter = (tookMs: number): number =>
-  Math.max(PAUSE_MS, tookMs * Math.min(1, tookMs / LONG_MS));
+  Math.max(PAUSE_MS, tookMs * Math.min(MOST_PAUSE, tookMs / LONG_MS));
 
 /**
  * Keeps the rollups up to date until the signal aborts, where no other process does. A failure is told and tried

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS {cdc}._customer_orders_v1 {on_cluster} (
   line_total Decimal(38, 3),
   revenue Decimal(38, 3),
   {run}
-) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (customer_id, order_id) SETTINGS index_granularity = 512
+) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (customer_id, order_id) SETTINGS index_granularity = 128, min_bytes_for_wide_part = 1000000000000
 COMMENT 'Orders of known customers; measures as in sales_facts; read with FINAL';
 
 SELECT

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS {cdc}._product_orders_v1 {on_cluster} (
   first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
   {run}
-) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (product_id, month, order_id) SETTINGS index_granularity = 512
+) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (product_id, month, order_id) SETTINGS index_granularity = 128, min_bytes_for_wide_part = 1000000000000
 COMMENT 'Orders by product; measures as in line_facts; read with FINAL';
 
 SELECT
