@@ -17,13 +17,15 @@ const CHECK_MS = 2_000;
 const CHECK_SHARE = 0.02;
 /** Between looks for what was written. */
 const PAUSE_MS = 200;
-/** A run that takes so long is followed by a pause as long, and a longer one by more: others have two thirds of the time then. */
-const LONG_MS = 3_000;
-const MOST_PAUSE = 2;
+/** A run that takes so long is followed by a pause as long. */
+const LONG_MS = 5_000;
+/** One that takes longer has much to do: then inserts go first, and have four fifths of the time. */
+const MOST_PAUSE = 4;
+const MOST_PAUSE_MS = 30_000;
 
 /** After a run that took so many ms; the shorter it was, the less of it. */
 export const pauseAfter = (tookMs: number): number =>
-  Math.max(PAUSE_MS, tookMs * Math.min(MOST_PAUSE, tookMs / LONG_MS));
+  Math.min(MOST_PAUSE_MS, Math.max(PAUSE_MS, tookMs * Math.min(MOST_PAUSE, tookMs / LONG_MS)));
 
 /**
  * Keeps the rollups up to date until the signal aborts, where no other process does. A failure is told and tried

@@ -70,25 +70,33 @@ test('whatever is written, and whenever a run is broken off, rollups come to sho
   for (let seed = from; seed < from + histories; seed++) {
     const shop = new RandomShop(warehouse, seed, version);
     const {between} = shop.random;
-    for (let life = between(1, 4); life > 0; life--) {
-      let statements = between(1, 60);
+    /** A process that may be gone at any write: it does nothing more then. */
+    const live = async (statements: number, work: (rollups: Rollups) => Promise<void>): Promise<void> => {
       const held = await holdRollups(warehouse, {
         most: between(1, 4) === 1 ? 5 : 1000,
         beforeWrite: () => {
-          if (statements-- === 0) throw new Killed();
+          if (statements-- <= 0) throw new Killed();
         },
       });
       try {
-        for (let change = between(1, 8); change > 0; change--) {
-          await shop.change();
-          if (between(0, 2) === 0) await held.rollups.cycle();
-        }
+        await work(held.rollups);
       } catch (error) {
         if (!(error instanceof Killed)) throw error;
       }
       await held.release(); // of a process that is gone it is passed over after half a minute
+    };
+    for (let life = between(1, 4); life > 0; life--) {
+      await live(between(1, 60), async rollups => {
+        for (let change = between(1, 8); change > 0; change--) {
+          await shop.change();
+          if (between(0, 2) === 0) await rollups.cycle();
+        }
+      });
     }
+    for (let change = 0; change < 3; change++) await shop.change();
     await shop.deliverAll();
+    // Nothing is written behind this one that would touch the same once more.
+    await live(between(1, 40), rollups => rollups.settle());
     const {rollups, release} = await holdRollups(warehouse);
     await rollups.settle();
     await equal(t, warehouse, `seed ${seed}`);

@@ -70,7 +70,7 @@ export class Runs {
 
   /**
    * To be called once, with the lock held: ends what an earlier holder may still be doing.
-   * @param tables with a column `_run`: numbers go on above theirs, as the ledger keeps those of a week alone
+   * @param tables with a column `_run`: numbers go on above theirs, as the ledger keeps those of a month alone
    */
   async takeOver(tables: readonly string[]): Promise<void> {
     const {client} = this.#options;
@@ -110,6 +110,7 @@ export class Runs {
     await work(this.#last);
     await this.own(); // nothing may be thrown away otherwise
     await this.#tell('end', marks);
+    this.#isKnown = true;
     if (marks > 0) this.#open = undefined;
   }
 

@@ -173,10 +173,12 @@ export class Rollups {
     const parents = new Set(this.#rollups.flatMap(({rules}) => rules.parents.map(({name}) => name)));
     const used = sources.filter(({name}) => parents.has(name));
     this.#sources = used;
-    const state = this.#runs.isKnown ? await this.#readState() : new Map<string, string>();
+    const state = await this.#readState();
+    const isFilled = (name: string, target: string): boolean =>
+      this.#runs.isKnown && state.get(name) === target;
     const stale = new Set<string>();
     for (const source of used) {
-      if (!source.isMarked || state.get(source.name) !== source.definition) {
+      if (!source.isMarked || !isFilled(source.name, source.definition)) {
         stale.add(source.name);
         await this.#saveState(source.name, 'attaching');
       }
@@ -186,15 +188,20 @@ export class Rollups {
     await adoptBatches(client, names, used, lock.number);
     for (const rollup of this.#rollups) {
       const {object, uuid, rules} = rollup;
-      if (rules.parents.some(({name}) => stale.has(name)) || state.get(object) !== uuid) stale.add(object);
+      if (rules.parents.some(({name}) => stale.has(name)) || !isFilled(object, uuid)) stale.add(object);
     }
-    const filling = this.#rollups.filter(({object}) => stale.has(object));
+    // What was filled behind a run that was broken off cannot be told from what that wrote, and is too much to go on.
+    const isAnew = this.#runs.open !== undefined && stale.size > 0;
+    const filling = this.#rollups.filter(({object}) => isAnew || stale.has(object));
     for (const {object} of filling) if (state.has(object)) await this.#saveState(object, 'filling');
     // Written down behind the rollups: who finds a source attached finds them filling.
     for (const {name, definition} of used)
       if (stale.has(name)) await this.#saveState(name, 'attached', definition);
     for (const rollup of filling) await this.#attempt(rollup, () => this.#fill(rollup));
-    if (filling.every(({object}) => !this.#broken.has(object))) this.#seen = marked(() => true);
+    if (filling.every(({object}) => !this.#broken.has(object))) {
+      this.#seen = marked(() => true);
+      if (isAnew) await this.#runs.run(1, async () => {}); // behind this one nothing is open
+    }
     if (filling.length > 0) await this.#options.onFilled?.();
     return filling.length > 0;
   }

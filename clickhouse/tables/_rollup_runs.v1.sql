@@ -7,5 +7,5 @@ CREATE TABLE IF NOT EXISTS {cdc}._rollup_runs {on_cluster} (
   claim UInt64 COMMENT 'of the lock that it ran under',
   marks UInt64 COMMENT 'changed rows of the sources',
   at DateTime64(6, 'UTC') DEFAULT now64(6)
-) ENGINE = MergeTree ORDER BY (run, event) TTL toDateTime(at) + INTERVAL 7 DAY
+) ENGINE = MergeTree ORDER BY (run, event) TTL toDateTime(at) + INTERVAL 30 DAY
 COMMENT 'One begin and one end a run; a run without an end was broken off, and done again by the next one';

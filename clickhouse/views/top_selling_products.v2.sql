@@ -20,7 +20,7 @@ CREATE OR REPLACE VIEW {analytics}.top_selling_products_v2 {on_cluster} (
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
 ) SQL SECURITY DEFINER AS
 SELECT row_number() OVER (ORDER BY units DESC, revenue DESC, product_id) AS rank, *
-FROM {analytics}.product_performance_v2
+-- The first 20 are found before they are numbered: a window would sort every product with all of its columns.
+FROM (SELECT * FROM {analytics}.product_performance_v2 ORDER BY units DESC, revenue DESC, product_id LIMIT 20)
 ORDER BY rank
-LIMIT 20
 COMMENT 'The top 20 products by units, then revenue, then product_id';
