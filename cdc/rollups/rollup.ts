@@ -109,9 +109,9 @@ export function writeStatement(rollup: Rollup, dirty: string, run: bigint): stri
   const same = rest.map(
     column => `ifNull(${column} = ${before(column)}, isNull(${column}) AND isNull(${before(column)}))`,
   );
-  /** Every key that they ever had, and the rows that they have. */
+  // Every key that the buckets ever had, and the rows that they have.
   const ever = `FROM ${keysIn} WHERE (${bucket}) IN (${dirty})`;
-  const rows = `FROM ${table} FINAL WHERE ${isKeyed ? `(${key}) IN (SELECT ${key} ${ever})` : `(${bucket}) IN (${dirty})`}`;
+  const current = `FROM ${table} FINAL WHERE ${isKeyed ? `(${key}) IN (SELECT ${key} ${ever})` : `(${bucket}) IN (${dirty})`}`;
   return `INSERT INTO ${table} (${[...keys, ...rest].join(', ')}, _run, _is_deleted)
     SELECT ${keys.map(key => `if(_is_now, ${key}, ${before(key)})`).join(', ')}, ${[...rest, run, 'NOT _is_now'].join(', ')}
     FROM (
@@ -119,7 +119,7 @@ export function writeStatement(rollup: Rollup, dirty: string, run: bigint): stri
       FROM (${rowsOf(rollup, dirty)})
     ) AS computed
     FULL JOIN (
-      SELECT ${isCompared ? '' : 'DISTINCT '}${stored.join(', ')}, true AS _was ${isCompared ? rows : ever}
+      SELECT ${isCompared ? '' : 'DISTINCT '}${stored.join(', ')}, true AS _was ${isCompared ? current : ever}
     ) AS stored ON ${keys.map(key => `computed.${key} = stored.${before(key)}`).join(' AND ')}
     ${isCompared ? `WHERE NOT (${['_is_now', '_was', ...same].join(' AND ')})` : ''}`;
 }
