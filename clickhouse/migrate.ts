@@ -2,7 +2,13 @@ import type {ClickHouseClient} from '@clickhouse/client';
 import {PipelineError} from '../cdc/failures.ts';
 import {asTargetError, chLiteral, chName} from '../cdc/sink/clickhouse.ts';
 import {type Lock, takeLock} from './lock.ts';
-import {type MigrationFile, type Names, readMigrationFiles, statementsOf} from './migration-files.ts';
+import {
+  type MigrationFile,
+  type Names,
+  readMigrationFiles,
+  rollupStatements,
+  statementsOf,
+} from './migration-files.ts';
 import {
   createHistory,
   madeOtherwise,
@@ -12,7 +18,7 @@ import {
   refuseMadeOtherwise,
   type SchemaState,
 } from './migration-history.ts';
-import {createKeys, keysTable} from './rollup-tables.ts';
+import {createBeside, tablesOf} from './rollup-tables.ts';
 
 const GIVE_UP_AFTER_MS = 60_000;
 
@@ -127,7 +133,7 @@ async function checkMadeWith(options: MigrateOptions, files: readonly MigrationF
         values: [{name: object, state: 'filling'}],
         format: 'JSONEachRow',
       });
-      for (const table of [object, keysTable(object)])
+      for (const table of tablesOf(object))
         await client.command({query: `DROP TABLE IF EXISTS ${chName(names.cdc, table)} SYNC`});
     }
     await recordMadeWith(client, names);
@@ -241,10 +247,11 @@ async function applyFile(
 ): Promise<void> {
   const {client, log, files} = options;
   try {
-    const statements = statementsOf(file.text, names);
-    // The last of a rollup's is the query that fills it.
-    for (const query of file.rollup ? statements.slice(0, -1) : statements) await client.command({query});
-    if (file.rollup) await createKeys(client, names, file.object, file.rollup);
+    const {create} = file.rollup
+      ? rollupStatements(file.text, names)
+      : {create: statementsOf(file.text, names)};
+    for (const query of create) await client.command({query});
+    if (file.rollup) await createBeside(client, names, file.object, file.rollup);
     if (file.kind === 'view') {
       // A view with a column list is taken as it is, and a mistake in it would show to its first reader.
       await client.command({query: `EXPLAIN SELECT * FROM ${chName(names.analytics, file.object)}`});

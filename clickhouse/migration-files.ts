@@ -41,6 +41,8 @@ export interface RollupRules {
   parents: readonly {name: string; expressions: readonly string[]}[];
   /** Is what stays the same not written again? */
   isCompared: boolean;
+  /** Is of what is not the same both kept, as it was and as it is, for those who go on from what changed? */
+  keepsImages: boolean;
 }
 
 const FOLDERS = {tables: 'table', rollups: 'rollup', views: 'view'} as const;
@@ -75,7 +77,8 @@ export function orderByRequirement(files: readonly MigrationFile[]): MigrationFi
 
 /**
  * Header lines are `-- version:`, `-- what:`, `-- requires: orders(id, status), order_facts_v1`, `-- changed:`; a rollup
- * has `-- bucket: day` and `-- from: orders(id), _sales_slots_v1(toDate(slot))` too, and may have `-- compared: yes`.
+ * has `-- bucket: day` and `-- from: orders(id), _sales_slots_v1(toDate(slot))` too, and may have `-- compared: yes`, or
+ * `-- images: kept`, which has it compared as well.
  * Throws PipelineError 'ch.migration_failed' when the header and the file name disagree.
  */
 export function parseMigrationFile(kind: MigrationFile['kind'], path: string, raw: string): MigrationFile {
@@ -116,7 +119,8 @@ function parseRules(path: string, header: (key: string) => string | undefined): 
   }
   return {
     bucket: bucket.split(',').map(column => column.trim()),
-    isCompared: header('compared') === 'yes',
+    isCompared: header('compared') === 'yes' || header('images') === 'kept',
+    keepsImages: header('images') === 'kept',
     parents: parents.map(([, name, expressions]) => ({
       name: name!,
       expressions: expressions!.match(/(?:[^,()]|\([^()]*\))+/g)?.map(text => text.trim()) ?? [],
@@ -135,6 +139,17 @@ export function statementsOf(text: string, names: Names): string[] {
     .split(/;\s*$/m)
     .map(statement => statement.trim())
     .filter(statement => statement !== '');
+}
+
+/** What a rollup's file has: how its table is made, its query, and where it has one, what comes to the same from what changed. */
+export function rollupStatements(
+  text: string,
+  names: Names,
+): {create: string[]; query: string; increment: string | undefined} {
+  const statements = statementsOf(text, names);
+  const create = statements.filter(statement => statement.startsWith('CREATE'));
+  const [query, increment] = statements.slice(create.length);
+  return {create, query: query!, increment};
 }
 
 /** What days and amounts in the views are of, by placeholder: of two of them they must not stand in one table. */

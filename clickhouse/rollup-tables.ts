@@ -38,17 +38,32 @@ export const keysTable = (object: string): string => `${object}_keys`;
 export const isKeyed = ({bucket}: RollupRules, key: readonly string[]): boolean =>
   bucket.some((column, i) => key[i] !== column);
 
-/** Makes the table of keys where the rollup needs one. */
-export async function createKeys(
+/**
+ * Rows of the buckets that a run changed, whole: as they were (`_is_deleted` 1), and as they are. Each run has a partition,
+ * which it throws away: nobody else's is in it.
+ */
+export const imagesTable = (object: string): string => `${object}_images`;
+
+/** All tables of a rollup, that of its rows first. */
+export const tablesOf = (object: string): string[] => [object, keysTable(object), imagesTable(object)];
+
+/** Makes the tables of keys and of images where the rollup needs them. */
+export async function createBeside(
   client: ClickHouseClient,
   names: Names,
   object: string,
   rules: RollupRules,
 ): Promise<void> {
   const key = await sortingKey(client, names, object);
+  const onCluster = names.cluster ? `ON CLUSTER ${chName(names.cluster)}` : '';
+  if (rules.keepsImages)
+    await client.command({
+      query: `CREATE TABLE IF NOT EXISTS ${chName(names.cdc, imagesTable(object))} ${onCluster}
+        AS ${chName(names.cdc, object)} ENGINE = MergeTree PARTITION BY _run ORDER BY tuple()
+        COMMENT 'What the run under way changes in ${object}: rows as they were (_is_deleted 1), and as they are'`,
+    });
   if (!isKeyed(rules, key)) return;
   const columns = keyColumns(rules, key);
-  const onCluster = names.cluster ? `ON CLUSTER ${chName(names.cluster)}` : '';
   await client.command({
     query: `CREATE TABLE IF NOT EXISTS ${chName(names.cdc, keysTable(object))} ${onCluster}
       ENGINE = ReplacingMergeTree ORDER BY (${columns}) SETTINGS index_granularity = 512

@@ -37,6 +37,7 @@ CREATE TABLE cdc._customer_orders_v1_keys (
 
 CREATE TABLE cdc._customer_sales_v1 (
   customer_id Int64 COMMENT 'customers.id',
+  is_known Bool COMMENT 'false: there is no such customer, or it has not arrived',
   name String COMMENT 'as it is now',
   country String COMMENT 'of the customer',
   orders UInt64,
@@ -49,6 +50,7 @@ CREATE TABLE cdc._customer_sales_v1 (
   revenue Decimal(38, 3),
   first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
   last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
+  first_sale_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first sales order',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
 ) ENGINE = ReplacingMergeTree ORDER BY (customer_id) COMMENT 'Customers with an order; measures as in sales_facts; read with FINAL';
@@ -199,25 +201,8 @@ CREATE TABLE cdc._order_moments_v1_keys (
   slot DateTime('UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (order_id, slot) COMMENT 'Every key that each bucket of _order_moments_v1 ever had';
 
-CREATE TABLE cdc._product_months_v1 (
-  product_id Int64 COMMENT 'products.id',
-  month Date COMMENT 'UTC month of the first line of each order',
-  orders UInt64 COMMENT 'orders with it that are not cancelled',
-  lines UInt64,
-  units Int64,
-  line_total Decimal(38, 3),
-  revenue Decimal(38, 3),
-  sold_units Int64,
-  returned_units Int64,
-  first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
-  last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
-  _run UInt64 COMMENT 'number of the run that wrote it',
-  _is_deleted UInt8 COMMENT '1: there is no such row any more'
-) ENGINE = ReplacingMergeTree ORDER BY (product_id, month) COMMENT 'Products by month; measures as in line_facts; read with FINAL';
-
 CREATE TABLE cdc._product_orders_v1 (
   product_id Int64 COMMENT 'products.id',
-  month Date COMMENT 'of the first line: it parts what is recomputed at once',
   order_id Int64 COMMENT 'orders.id',
   orders UInt64 COMMENT '1 where it is not cancelled',
   lines UInt64,
@@ -230,13 +215,12 @@ CREATE TABLE cdc._product_orders_v1 (
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
-) ENGINE = ReplacingMergeTree ORDER BY (product_id, month, order_id) COMMENT 'Orders by product; measures as in line_facts; read with FINAL';
+) ENGINE = ReplacingMergeTree ORDER BY (product_id, order_id) COMMENT 'Orders by product; measures as in line_facts; read with FINAL';
 
 CREATE TABLE cdc._product_orders_v1_keys (
   order_id Int64,
-  product_id Int64,
-  month Date
-) ENGINE = ReplacingMergeTree ORDER BY (order_id, product_id, month) COMMENT 'Every key that each bucket of _product_orders_v1 ever had';
+  product_id Int64
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, product_id) COMMENT 'Every key that each bucket of _product_orders_v1 ever had';
 
 CREATE TABLE cdc._product_sales_v1 (
   product_id Int64 COMMENT 'products.id',
@@ -322,9 +306,49 @@ CREATE TABLE cdc._sales_facts_v1 (
   product_id Int64 COMMENT 'products.id; 0 in the order itself',
   quantity Int32 COMMENT 'negative in returns; 0 in the order itself',
   unit_price Decimal(12, 3) COMMENT 'what it was sold at; 0 in the order itself',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  sold_units Int64 COMMENT 'quantity in a sale',
+  returned_units Int64 COMMENT 'what a return took back, as a positive number',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
+  returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
-) ENGINE = ReplacingMergeTree ORDER BY (order_id, is_line, line_id) COMMENT 'One row an order and one row an order line whose order is known; read with FINAL';
+) ENGINE = ReplacingMergeTree ORDER BY (order_id, is_line, line_id) COMMENT 'One row an order and one row an order line whose order is known, with what it adds to each measure; read with FINAL';
+
+CREATE TABLE cdc._sales_facts_v1_images (
+  order_id Int64 COMMENT 'orders.id',
+  is_line UInt8 COMMENT '0: the order itself, 1: a line of it',
+  line_id Int64 COMMENT 'order_items.id',
+  at DateTime64(6, 'UTC') COMMENT 'an order counts when it was placed, a line at its own moment',
+  customer_id Nullable(Int64) COMMENT 'NULL for a guest',
+  class LowCardinality(String) COMMENT 'of the order: sale, cancelled or return',
+  product_id Int64 COMMENT 'products.id; 0 in the order itself',
+  quantity Int32 COMMENT 'negative in returns; 0 in the order itself',
+  unit_price Decimal(12, 3) COMMENT 'what it was sold at; 0 in the order itself',
+  orders UInt64 COMMENT 'orders placed, of every status',
+  sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
+  cancelled_orders UInt64 COMMENT 'orders of status cancelled',
+  return_orders UInt64 COMMENT 'orders of status return',
+  lines UInt64 COMMENT 'order lines, of every status',
+  units Int64 COMMENT 'quantity over lines of orders that are not cancelled; returns count negative',
+  sold_units Int64 COMMENT 'quantity in a sale',
+  returned_units Int64 COMMENT 'what a return took back, as a positive number',
+  line_total Decimal(38, 3) COMMENT 'quantity x unit_price over all lines; returns count negative',
+  gross_sales Decimal(38, 3) COMMENT 'line_total of sales orders',
+  returns_total Decimal(38, 3) COMMENT 'line_total of return orders, normally negative',
+  cancelled_total Decimal(38, 3) COMMENT 'line_total of cancelled orders',
+  revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = MergeTree ORDER BY () COMMENT 'What the run under way changes in _sales_facts_v1: rows as they were (_is_deleted 1), and as they are';
 
 CREATE TABLE cdc._sales_months_v1 (
   month Date COMMENT 'its first day, in UTC',

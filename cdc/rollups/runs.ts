@@ -71,8 +71,9 @@ export class Runs {
   /**
    * To be called once, with the lock held: ends what an earlier holder may still be doing.
    * @param tables with a column `_run`: numbers go on above theirs, as the ledger keeps those of a month alone
+   * @returns the highest number that an earlier holder had
    */
-  async takeOver(tables: readonly string[]): Promise<void> {
+  async takeOver(tables: readonly string[]): Promise<bigint> {
     const {client} = this.#options;
     const found = await rows(
       client,
@@ -93,6 +94,7 @@ export class Runs {
     this.#last = BigInt(known!.newest);
     this.#open = BigInt(known!.open) || undefined;
     this.#isKnown = known!.events !== '0';
+    return this.#last;
   }
 
   /** One for all holders of the lock. */

@@ -2,7 +2,6 @@
 -- what: what each order adds to its customer
 -- bucket: order_id
 -- from: _sales_facts_v1(order_id)
--- requires: sales_facts_v2
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._customer_orders_v1 {on_cluster} (
   customer_id Int64 COMMENT 'customers.id',
@@ -32,6 +31,6 @@ SELECT
   sum(facts.units) AS units,
   sum(facts.line_total) AS line_total,
   sum(facts.revenue) AS revenue
-FROM {analytics}.sales_facts_v2 AS facts
-WHERE order_id IN {dirty} AND facts.customer_id IS NOT NULL
+FROM {rows of _sales_facts_v1} AS facts
+WHERE facts.customer_id IS NOT NULL
 GROUP BY customer_id, order_id;

@@ -1,7 +1,7 @@
 -- version: 1
--- what: the day on which each known customer bought for the first time
+-- what: the day on which each customer bought for the first time
 -- bucket: customer_id
--- from: _customer_orders_v1(customer_id)
+-- from: _customer_sales_v1(customer_id)
 -- compared: yes
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._customer_starts_v1 {on_cluster} (
@@ -12,7 +12,6 @@ CREATE TABLE IF NOT EXISTS {cdc}._customer_starts_v1 {on_cluster} (
 ) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (day, customer_id) SETTINGS index_granularity = 512
 COMMENT 'One row a customer with at least one sales order; read with FINAL';
 
-SELECT toDate(min(orders.at), '{time_zone}') AS day, customer_id, min(orders.at) AS at
-FROM {cdc}._customer_orders_v1 AS orders FINAL
-WHERE customer_id IN {dirty} AND sales_orders > 0
-GROUP BY customer_id;
+SELECT toDate(first_sale_at, '{time_zone}') AS day, customer_id, first_sale_at AS at
+FROM {cdc}._customer_sales_v1 FINAL
+WHERE customer_id IN {dirty} AND first_sale_at IS NOT NULL;

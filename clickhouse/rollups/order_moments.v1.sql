@@ -2,7 +2,6 @@
 -- what: what each order adds to the five minutes that it and its lines are in
 -- bucket: order_id
 -- from: _sales_facts_v1(order_id)
--- requires: sales_facts_v2
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._order_moments_v1 {on_cluster} (
   slot DateTime('UTC') COMMENT 'start of five minutes',
@@ -38,6 +37,5 @@ SELECT
   sum(facts.returns_total) AS returns_total,
   sum(facts.cancelled_total) AS cancelled_total,
   sum(facts.revenue) AS revenue
-FROM {analytics}.sales_facts_v2 AS facts
-WHERE order_id IN {dirty}
+FROM {rows of _sales_facts_v1} AS facts
 GROUP BY slot, order_id;

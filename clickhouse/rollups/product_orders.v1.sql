@@ -2,11 +2,9 @@
 -- what: what each order adds to its products
 -- bucket: order_id
 -- from: _sales_facts_v1(order_id)
--- requires: line_facts_v2
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._product_orders_v1 {on_cluster} (
   product_id Int64 COMMENT 'products.id',
-  month Date COMMENT 'of the first line: it parts what is recomputed at once',
   order_id Int64 COMMENT 'orders.id',
   orders UInt64 COMMENT '1 where it is not cancelled',
   lines UInt64,
@@ -18,12 +16,11 @@ CREATE TABLE IF NOT EXISTS {cdc}._product_orders_v1 {on_cluster} (
   first_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first line in a sales order',
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
   {run}
-) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (product_id, month, order_id) SETTINGS index_granularity = 128, min_bytes_for_wide_part = 1000000000000
+) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY (product_id, order_id) SETTINGS index_granularity = 128, min_bytes_for_wide_part = 1000000000000
 COMMENT 'Orders by product; measures as in line_facts; read with FINAL';
 
 SELECT
   product_id,
-  toStartOfMonth(min(at)) AS month,
   order_id,
   toUInt64(any(class) != 'cancelled') AS orders,
   count() AS lines,
@@ -34,6 +31,6 @@ SELECT
   sum(facts.returned_units) AS returned_units,
   minOrNullIf(at, class = 'sale') AS first_sold_at,
   maxOrNullIf(at, class = 'sale') AS last_sold_at
-FROM {analytics}.line_facts_v2 AS facts
-WHERE order_id IN {dirty}
+FROM {rows of _sales_facts_v1} AS facts
+WHERE facts.lines = 1
 GROUP BY product_id, order_id;

@@ -25,27 +25,25 @@ CREATE OR REPLACE VIEW {analytics}.sales_facts_v2 {on_cluster} (
   revenue Decimal(38, 3) COMMENT 'gross_sales + returns_total; cancelled orders do not count'
 ) SQL SECURITY DEFINER AS
 SELECT
-  fact.at AS at,
-  fact.order_id AS order_id,
-  fact.line_id AS line_id,
-  fact.customer_id AS customer_id,
-  fact.product_id AS product_id,
-  fact.class AS class,
-  fact.is_line = 0 AS orders,
-  orders AND class = 'sale' AS sales_orders,
-  orders AND class = 'cancelled' AS cancelled_orders,
-  orders AND class = 'return' AS return_orders,
-  fact.is_line AS lines,
-  -- An order itself has no quantity, and adds nothing to what follows.
-  toInt64(fact.quantity) AS quantity,
-  if(class = 'cancelled', 0, quantity) AS units,
-  if(class = 'sale', quantity, 0) AS sold_units,
-  if(class = 'return', -quantity, 0) AS returned_units,
-  -- Decimal128 first: the product of a Decimal(12, 3) and an Int32 can pass what Decimal64 holds.
-  toDecimal128(fact.unit_price, 3) * quantity AS line_total,
-  if(class = 'sale', line_total, 0) AS gross_sales,
-  if(class = 'return', line_total, 0) AS returns_total,
-  if(class = 'cancelled', line_total, 0) AS cancelled_total,
-  if(class = 'cancelled', 0, line_total) AS revenue
-FROM {cdc}._sales_facts_v1 AS fact FINAL
+  at,
+  order_id,
+  line_id,
+  customer_id,
+  product_id,
+  class,
+  orders,
+  sales_orders,
+  cancelled_orders,
+  return_orders,
+  lines,
+  toInt64(quantity) AS quantity,
+  units,
+  sold_units,
+  returned_units,
+  line_total,
+  gross_sales,
+  returns_total,
+  cancelled_total,
+  revenue
+FROM {cdc}._sales_facts_v1 FINAL
 COMMENT 'One row an order and one row an order line; sum the measures over any group';

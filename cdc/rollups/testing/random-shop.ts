@@ -5,6 +5,9 @@ type Row = Record<string, string | number | null>;
 type Table = 'customers' | 'products' | 'orders' | 'order_items';
 
 const KEYS = 12;
+/** Few enough that each has several orders. */
+const BUYERS = 4;
+const GOODS = 4;
 const STATUSES = ['pending', 'paid', 'cancelled', 'refunded', 'return'];
 
 /**
@@ -34,11 +37,11 @@ export class RandomShop {
     return this.#version;
   }
 
-  /** One change, or several, of any kind. */
-  async change(): Promise<void> {
+  /** One change, or several; with `wholeTables` also that one is emptied, or read again, which fills all anew. */
+  async change({wholeTables = true} = {}): Promise<void> {
     const {between, chance, pick, weighted} = this.#random;
     const table = (['orders', 'order_items', 'customers', 'products'] as const)[weighted([5, 8, 1, 1])]!;
-    const kind = weighted([12, 4, 1, 1]);
+    const kind = weighted(wholeTables ? [12, 4, 1, 1] : [12, 2]);
     if (kind === 2) return this.#truncate(table);
     if (kind === 3) return this.#resync(pick(['orders', 'order_items', 'customers']));
     const rows = Array.from({length: between(1, 4)}, () => {
@@ -83,7 +86,7 @@ export class RandomShop {
         return {
           id,
           order_no: `N${id}`,
-          customer_id: chance(0.2) ? null : between(1, KEYS),
+          customer_id: chance(0.2) ? null : between(1, BUYERS),
           status: pick(STATUSES),
           country: 'DE',
           currency: pick(['GBP', 'GBP', 'EUR']),
@@ -94,7 +97,7 @@ export class RandomShop {
           id,
           order_id: between(1, KEYS),
           line_no: 1,
-          product_id: between(1, KEYS),
+          product_id: between(1, GOODS),
           quantity: between(-3, 9),
           unit_price: `${between(0, 20)}.${pick(['000', '005', '999'])}`,
           ordered_at: at,
