@@ -37,9 +37,37 @@ CREATE TABLE cdc._customer_orders_v1_keys (
 
 CREATE TABLE cdc._customer_sales_v1 (
   customer_id Int64 COMMENT 'customers.id',
-  is_known Bool COMMENT 'false: there is no such customer, or it has not arrived',
   name String COMMENT 'as it is now',
   country String COMMENT 'of the customer',
+  orders UInt64,
+  sales_orders UInt64,
+  cancelled_orders UInt64,
+  return_orders UInt64,
+  lines UInt64,
+  units Int64,
+  line_total Decimal(38, 3),
+  revenue Decimal(38, 3),
+  first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
+  last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (customer_id) COMMENT 'Known customers with an order; measures as in sales_facts; read with FINAL';
+
+CREATE TABLE cdc._customer_starts_v1 (
+  day Date COMMENT 'in UTC',
+  customer_id Int64 COMMENT 'customers.id',
+  at DateTime64(6, 'UTC') COMMENT 'when the first sales order was placed',
+  _run UInt64 COMMENT 'number of the run that wrote it',
+  _is_deleted UInt8 COMMENT '1: there is no such row any more'
+) ENGINE = ReplacingMergeTree ORDER BY (day, customer_id) COMMENT 'One row a customer with at least one sales order; read with FINAL';
+
+CREATE TABLE cdc._customer_starts_v1_keys (
+  customer_id Int64,
+  day Date
+) ENGINE = ReplacingMergeTree ORDER BY (customer_id, day) COMMENT 'Every key that each bucket of _customer_starts_v1 ever had';
+
+CREATE TABLE cdc._customer_totals_v1 (
+  customer_id Int64 COMMENT 'customers.id',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,
@@ -54,19 +82,6 @@ CREATE TABLE cdc._customer_sales_v1 (
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
 ) ENGINE = ReplacingMergeTree ORDER BY (customer_id) COMMENT 'Customers with an order; measures as in sales_facts; read with FINAL';
-
-CREATE TABLE cdc._customer_starts_v1 (
-  day Date COMMENT 'in UTC',
-  customer_id Int64 COMMENT 'customers.id',
-  at DateTime64(6, 'UTC') COMMENT 'when the first sales order was placed',
-  _run UInt64 COMMENT 'number of the run that wrote it',
-  _is_deleted UInt8 COMMENT '1: there is no such row any more'
-) ENGINE = ReplacingMergeTree ORDER BY (day, customer_id) COMMENT 'One row a customer with at least one sales order; read with FINAL';
-
-CREATE TABLE cdc._customer_starts_v1_keys (
-  customer_id Int64,
-  day Date
-) ENGINE = ReplacingMergeTree ORDER BY (customer_id, day) COMMENT 'Every key that each bucket of _customer_starts_v1 ever had';
 
 CREATE TABLE cdc._dead_letters (
   schema_name String,
@@ -141,6 +156,20 @@ CREATE TABLE cdc._marks_orders (
 ) ENGINE = MergeTree ORDER BY ((id)) COMMENT 'Rows of orders that were written, and are not in the rollups yet';
 
 CREATE TABLE cdc._marks_orders_mv (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MaterializedView ORDER BY ();
+
+CREATE TABLE cdc._marks_products (
+  id Int64,
+  _version UInt128,
+  _at DateTime,
+  _target LowCardinality(String)
+) ENGINE = MergeTree ORDER BY ((id)) COMMENT 'Rows of products that were written, and are not in the rollups yet';
+
+CREATE TABLE cdc._marks_products_mv (
   id Int64,
   _version UInt128,
   _at DateTime,
@@ -224,6 +253,10 @@ CREATE TABLE cdc._product_orders_v1_keys (
 
 CREATE TABLE cdc._product_sales_v1 (
   product_id Int64 COMMENT 'products.id',
+  sku String COMMENT 'stock keeping unit',
+  name Nullable(String) COMMENT 'as it is now',
+  category Nullable(String) COMMENT 'as it is now',
+  price Decimal(12, 3) COMMENT 'list price now',
   orders UInt64 COMMENT 'orders with it that are not cancelled',
   lines UInt64,
   units Int64,
@@ -235,7 +268,7 @@ CREATE TABLE cdc._product_sales_v1 (
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
-) ENGINE = ReplacingMergeTree ORDER BY (product_id) COMMENT 'Products with a line; measures as in line_facts; read with FINAL';
+) ENGINE = ReplacingMergeTree ORDER BY (product_id) COMMENT 'Products, also those never sold; measures as in line_facts; read with FINAL';
 
 CREATE TABLE cdc._rejects (
   schema_name String,

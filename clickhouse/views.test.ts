@@ -79,3 +79,28 @@ test('over empty tables no view fails, and the hours are there', async t => {
     t.is(shown.length, view === 'hourly_orders_trend' ? 24 : 0, view);
   }
 });
+
+test('every view can be asked for its first rows by any of its columns', async t => {
+  const warehouse = testWarehouse(t);
+  if (!warehouse) return;
+  await createShopTables(warehouse);
+  await fillClickHouse(warehouse, shopRows());
+  await migrateAndSettle(warehouse);
+  for (const view of Object.keys(reference('UTC'))) {
+    const columns = await warehouse.rows<{name: string}>(
+      `SELECT name FROM system.columns WHERE database = '${warehouse.databases.analytics}' AND table = '${view}'`,
+    );
+    t.true(columns.length > 3, view);
+    for (const {name} of columns) {
+      const first = await warehouse.rows<Row>(
+        `SELECT * FROM {analytics}.${view} ORDER BY ${name} DESC LIMIT 3`,
+      );
+      const all = await warehouse.rows<Row>(`SELECT ${name} FROM {analytics}.${view} ORDER BY ${name} DESC`);
+      t.deepEqual(
+        first.map(row => row[name]),
+        all.slice(0, 3).map(row => row[name]),
+        `${view} by ${name}`,
+      );
+    }
+  }
+});

@@ -1,27 +1,13 @@
 import {z} from 'zod';
 import type {Lock} from '../../clickhouse/lock.ts';
-import {
-  type MigrationFile,
-  type Names,
-  type RollupRules,
-  readMigrationFiles,
-} from '../../clickhouse/migration-files.ts';
+import {type MigrationFile, type Names, readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {readSchemaState, refuseMadeOtherwise} from '../../clickhouse/migration-history.ts';
-import {imagesTable} from '../../clickhouse/rollup-tables.ts';
 import {asPipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import {type ClickHouseClient, chName, insertRows, rows} from '../sink/clickhouse.ts';
+import {derive, type Touched, Writer} from './derive.ts';
 import {bucketParts, markPieces} from './parts.ts';
-import {
-  differencesQuery,
-  imagesStatements,
-  incrementOf,
-  keysStatement,
-  literalBuckets,
-  type Rollup,
-  readRollups,
-  writeStatement,
-} from './rollup.ts';
+import {differencesQuery, keysStatement, literalBuckets, type Rollup, readRollups} from './rollup.ts';
 import {Runs, type RunsOptions} from './runs.ts';
 import {
   adoptBatches,
@@ -53,9 +39,6 @@ export interface Checked {
   readonly buckets: readonly string[];
 }
 
-/** Of rows that were written, a query of the buckets that they touch. */
-type Touched = (expressions: readonly string[]) => string;
-
 /** A bucket that changes all the time differs each time that it is looked at; computing it once more does no harm. */
 const ROUNDS = 4;
 /** They come back to the server as literals. */
@@ -80,6 +63,7 @@ export class Rollups {
   readonly #used: ReadonlyMap<string, ReadonlySet<string>>;
   readonly #most: number;
   readonly #runs: Runs;
+  readonly #writer: Writer;
   #sources: Source[] = [];
   #rollups: Rollup[] = [];
   /** Is none left out that has a table? */
@@ -89,8 +73,6 @@ export class Rollups {
   /** When rollups that miss something are looked for again. */
   #lookAt = 0;
   #tellAt = 0;
-  /** Table of images → the run whose images are in it. */
-  readonly #images = new Map<string, bigint>();
   /** Rollup whose query fails → when it is tried again. */
   readonly #broken = new Map<string, number>();
 
@@ -108,6 +90,7 @@ export class Rollups {
       ...(signal && {signal}),
       ...(beforeWrite && {beforeWrite}),
     });
+    this.#writer = new Writer(client, names, this.#runs);
   }
 
   #table(name: string): string {
@@ -119,19 +102,7 @@ export class Rollups {
     const {client, names} = this.#options;
     const made = await readRollups(client, names, this.#files);
     const newest = await this.#runs.takeOver(made.map(({table}) => table));
-    // Those above belong to whoever has taken over since.
-    const images = await rows(
-      client,
-      z.object({table: z.string(), partition: z.string()}),
-      `SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = {cdc: String}
-       AND table IN {tables: Array(String)} AND toUInt64OrZero(partition) <= {newest: UInt64}`,
-      {cdc: names.cdc, tables: made.map(({object}) => imagesTable(object)), newest: newest.toString()},
-    );
-    for (const {table, partition} of images) await this.#dropImages(this.#table(table), partition);
-  }
-
-  async #dropImages(table: string, run: bigint | string): Promise<void> {
-    await this.#runs.write(`ALTER TABLE ${table} DROP PARTITION ${run}`);
+    await this.#writer.takeOver(newest);
   }
 
   /** Brings the rollups up to what was written so far. False where there was nothing to do. */
@@ -252,31 +223,11 @@ export class Rollups {
     if (isKeyed) await this.#runs.write(keysStatement(rollup, '1'));
     const parts = await this.#parts(rollup);
     for (const [i, part] of parts.entries()) {
-      await this.#runs.run(0, run => this.#compute(rollup, part, run).then(() => {}));
+      await this.#runs.run(0, run => this.#writer.compute(rollup, part, run).then(() => {}));
       log.debug({rollup: object}, `${object}: filled ${i + 1} of ${parts.length} parts`);
     }
     await this.#saveState(object, 'filled', uuid);
     log.info({rollup: object, seconds: (performance.now() - startedAt) / 1000}, `${object} is filled`);
-  }
-
-  /**
-   * Gives how many rows were written.
-   * @param query of what the buckets are to hold, where not that of the rollup's file
-   */
-  async #compute(rollup: Rollup, buckets: string, run: bigint, query?: string): Promise<number> {
-    const written = await this.#runs.write(writeStatement(rollup, buckets, run, query));
-    if (rollup.isKeyed && written > 0) await this.#runs.write(keysStatement(rollup, `_run = ${run}`));
-    return written;
-  }
-
-  /** The same by images, of which those of the run before are thrown away. */
-  async #computeImages(rollup: Rollup, buckets: string, run: bigint): Promise<number> {
-    const {table} = rollup.images!;
-    const old = this.#images.get(table);
-    if (old !== undefined) await this.#dropImages(table, old);
-    this.#images.set(table, run);
-    const [images, rows] = imagesStatements(rollup, buckets, run);
-    return (await this.#runs.write(images)) > 0 ? this.#runs.write(rows) : 0;
   }
 
   #parts(rollup: Rollup): Promise<string[]> {
@@ -326,6 +277,16 @@ export class Rollups {
     await this.#runs.run(1, run => this.#derive(run, new Map(), new Map([[rollup.object, buckets]])));
   }
 
+  #derive(run: bigint, touched: Map<string, Touched>, more?: ReadonlyMap<string, string>): Promise<void> {
+    const attempt = (rollup: Rollup, work: () => Promise<void>): Promise<void> => this.#attempt(rollup, work);
+    return derive(
+      {rollups: this.#rollups, runs: this.#runs, writer: this.#writer, attempt},
+      run,
+      touched,
+      more,
+    );
+  }
+
   #bringUpToDate(piece: ReadonlyMap<Source, string>, marks: number): Promise<void> {
     return this.#runs.run(marks, async run => {
       const touched = new Map<string, Touched>();
@@ -336,82 +297,6 @@ export class Rollups {
       }
       await this.#derive(run, touched);
     });
-  }
-
-  /**
-   * Computes what is touched, and what that touches in turn.
-   * @param touched sources, and rollups written by this run → a query of the buckets that their rows touch
-   * @param more rollup → a query of buckets beside those
-   */
-  async #derive(run: bigint, touched: Map<string, Touched>, more = new Map<string, string>()): Promise<void> {
-    const first = this.#runs.open ?? run;
-    const images = (name: string): string =>
-      `${this.#rollups.find(({object}) => object === name)!.images!.query} WHERE _run = ${run} AND ${this.#runs.guard}`;
-    const goesOn = ({object, table}: Rollup): void => {
-      touched.set(
-        object,
-        expressions =>
-          `SELECT ${expressions.join(', ')} FROM ${table} WHERE _run >= ${first} AND ${this.#runs.guard}`,
-      );
-    };
-    const derive = async (
-      rollup: Rollup,
-      parents: RollupRules['parents'],
-      isWhole: boolean,
-    ): Promise<void> => {
-      const {object, isKeyed} = rollup;
-      // What a run that was broken off wrote is not written again, and must go on all the same.
-      if (first < run) goesOn(rollup);
-      const dirty = [
-        ...parents.flatMap(({name, expressions}) => touched.get(name)?.(expressions) ?? []),
-        ...(more.has(object) ? [more.get(object)!] : []),
-      ];
-      await this.#attempt(rollup, async () => {
-        if (first < run && isKeyed) await this.#runs.write(keysStatement(rollup, `_run >= ${first}`));
-        if (dirty.length === 0) return;
-        const buckets = dirty.join(' UNION ALL ');
-        const increment = isWhole ? incrementOf(rollup, buckets, images) : undefined;
-        const written = rollup.images
-          ? await this.#computeImages(rollup, buckets, run)
-          : await this.#compute(rollup, buckets, run, increment);
-        if (written > 0) goesOn(rollup);
-      });
-    };
-    // Each behind those that it is computed from, otherwise at once: most of a small statement's time is not its rows.
-    const inOrder = async (
-      rollups: readonly Rollup[],
-      isAwaited: (parent: string) => boolean,
-      isWhole: boolean,
-    ): Promise<void> => {
-      const done = new Map<string, Promise<void>>();
-      for (const rollup of rollups) {
-        const parents = rollup.rules.parents.filter(({name}) => isAwaited(name));
-        const awaited = Promise.all(parents.map(({name}) => done.get(name)));
-        done.set(
-          rollup.object,
-          awaited.then(() => derive(rollup, parents, isWhole)),
-        );
-      }
-      // No statement may still run when it is told what has failed.
-      const results = await Promise.allSettled(done.values());
-      const failed = results.find(result => result.status === 'rejected');
-      if (failed) throw failed.reason;
-    };
-    // Behind a run that was broken off, images tell less than what changed; and what is repaired may be right elsewhere.
-    if (first < run || more.size > 0) return inOrder(this.#rollups, () => true, false);
-    // What is compared seldom has something to tell: others do not wait for it, and are computed again where it has.
-    const seldom = new Set(
-      this.#rollups.flatMap(({object, isCompared, images}) => (isCompared && !images ? [object] : [])),
-    );
-    await inOrder(this.#rollups, parent => !seldom.has(parent), true);
-    const again: Rollup[] = [];
-    for (const rollup of this.#rollups) {
-      const isTouched = (parent: string): boolean =>
-        (seldom.has(parent) && touched.has(parent)) || again.some(({object}) => object === parent);
-      if (rollup.rules.parents.some(({name}) => isTouched(name))) again.push(rollup);
-    }
-    // As a whole: what was added once must not be added again.
-    await inOrder(again, () => true, false);
   }
 
   /** A rollup that cannot be computed, and what is computed from it, are left out for a while; then they are filled anew. */

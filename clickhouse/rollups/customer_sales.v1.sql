@@ -1,12 +1,11 @@
 -- version: 1
 -- what: what each customer ordered
 -- bucket: customer_id
--- from: _customer_orders_v1(customer_id), customers(id)
+-- from: _customer_totals_v1(customer_id), customers(id)
 -- requires: customers(id, name, country)
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._customer_sales_v1 {on_cluster} (
   customer_id Int64 COMMENT 'customers.id',
-  is_known Bool COMMENT 'false: there is no such customer, or it has not arrived',
   name String COMMENT 'as it is now',
   country String COMMENT 'of the customer',
   orders UInt64,
@@ -19,105 +18,10 @@ CREATE TABLE IF NOT EXISTS {cdc}._customer_sales_v1 {on_cluster} (
   revenue Decimal(38, 3),
   first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
   last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
-  first_sale_at Nullable(DateTime64(6, 'UTC')) COMMENT 'first sales order',
   {run}
 ) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY customer_id SETTINGS index_granularity = 128
-COMMENT 'Customers with an order; measures as in sales_facts; read with FINAL';
+COMMENT 'Known customers with an order; measures as in sales_facts; read with FINAL';
 
-SELECT
-  bought.*,
-  customers.is_known AS is_known,
-  customers.name AS name,
-  customers.country AS country
-FROM (
-  SELECT
-    customer_id,
-    sum(parts.orders) AS orders,
-    sum(parts.sales_orders) AS sales_orders,
-    sum(parts.cancelled_orders) AS cancelled_orders,
-    sum(parts.return_orders) AS return_orders,
-    sum(parts.lines) AS lines,
-    sum(parts.units) AS units,
-    sum(parts.line_total) AS line_total,
-    sum(parts.revenue) AS revenue,
-    min(at) AS first_order_at,
-    max(at) AS last_order_at,
-    minOrNullIf(at, parts.sales_orders > 0) AS first_sale_at
-  FROM {cdc}._customer_orders_v1 AS parts FINAL
-  WHERE customer_id IN {dirty}
-  GROUP BY customer_id
-) AS bought
-LEFT JOIN (
-  SELECT id, name, country, true AS is_known FROM {analytics}.customers WHERE id IN {dirty}
-) AS customers ON customers.id = bought.customer_id;
-
--- The same from what changed: what a customer had, without what the orders were, and with what they are.
-WITH
-  images AS (
-    SELECT *, assumeNotNull(customer_id) AS customer FROM {images of _sales_facts_v1} WHERE customer_id IS NOT NULL
-  ),
-  -- Customers of whom an order is taken back: which is the first then, and the last, only their orders know.
-  unknown AS (SELECT customer FROM images WHERE orders = 1 GROUP BY customer, order_id, at, class HAVING sum(_sign) < 0)
-SELECT
-  bought.*,
-  customers.is_known AS is_known,
-  customers.name AS name,
-  customers.country AS country
-FROM (
-  SELECT
-    customer_id,
-    sum(parts.orders) AS orders,
-    sum(parts.sales_orders) AS sales_orders,
-    sum(parts.cancelled_orders) AS cancelled_orders,
-    sum(parts.return_orders) AS return_orders,
-    sum(parts.lines) AS lines,
-    sum(parts.units) AS units,
-    sum(parts.line_total) AS line_total,
-    sum(parts.revenue) AS revenue,
-    assumeNotNull(min(parts.first_order_at)) AS first_order_at,
-    assumeNotNull(max(parts.last_order_at)) AS last_order_at,
-    min(parts.first_sale_at) AS first_sale_at
-  FROM (
-    SELECT
-      customer_id,
-      toInt64(was.orders) AS orders,
-      toInt64(was.sales_orders) AS sales_orders,
-      toInt64(was.cancelled_orders) AS cancelled_orders,
-      toInt64(was.return_orders) AS return_orders,
-      toInt64(was.lines) AS lines,
-      units,
-      line_total,
-      revenue,
-      customer_id IN unknown AS is_unknown,
-      if(is_unknown, NULL, was.first_order_at) AS first_order_at,
-      if(is_unknown, NULL, was.last_order_at) AS last_order_at,
-      if(is_unknown, NULL, was.first_sale_at) AS first_sale_at
-    FROM {cdc}._customer_sales_v1 AS was FINAL
-    WHERE customer_id IN {dirty}
-    UNION ALL
-    SELECT
-      customer,
-      _sign * toInt64(images.orders),
-      _sign * toInt64(images.sales_orders),
-      _sign * toInt64(images.cancelled_orders),
-      _sign * toInt64(images.return_orders),
-      _sign * toInt64(images.lines),
-      _sign * images.units,
-      _sign * images.line_total,
-      _sign * images.revenue,
-      false,
-      if(_sign = 1 AND images.orders = 1, at, NULL),
-      if(_sign = 1 AND images.orders = 1, at, NULL),
-      if(_sign = 1 AND images.sales_orders = 1, at, NULL)
-    FROM images
-    UNION ALL
-    SELECT customer_id, 0, 0, 0, 0, 0, 0, 0, 0, false, at, at, if(sales_orders > 0, at, NULL)
-    FROM {cdc}._customer_orders_v1 FINAL
-    WHERE customer_id IN unknown
-  ) AS parts
-  GROUP BY customer_id
-  HAVING sum(parts.orders) > 0
-) AS bought
-LEFT JOIN (
-  SELECT id, name, country, true AS is_known FROM {analytics}.customers WHERE id IN {dirty}
-) AS customers ON customers.id = bought.customer_id;
+SELECT totals.*, customers.name AS name, customers.country AS country
+FROM (SELECT * FROM {cdc}._customer_totals_v1 FINAL WHERE customer_id IN {dirty}) AS totals
+INNER JOIN (SELECT id, name, country FROM {analytics}.customers WHERE id IN {dirty}) AS customers ON customers.id = totals.customer_id;

@@ -1,7 +1,7 @@
 -- version: 1
 -- what: the day on which each customer bought for the first time
 -- bucket: customer_id
--- from: _customer_sales_v1(customer_id)
+-- from: _customer_totals_v1(customer_id)
 -- compared: yes
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._customer_starts_v1 {on_cluster} (
@@ -13,5 +13,5 @@ CREATE TABLE IF NOT EXISTS {cdc}._customer_starts_v1 {on_cluster} (
 COMMENT 'One row a customer with at least one sales order; read with FINAL';
 
 SELECT toDate(first_sale_at, '{time_zone}') AS day, customer_id, first_sale_at AS at
-FROM {cdc}._customer_sales_v1 FINAL
+FROM {cdc}._customer_totals_v1 FINAL
 WHERE customer_id IN {dirty} AND first_sale_at IS NOT NULL;

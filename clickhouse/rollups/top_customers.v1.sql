@@ -45,7 +45,6 @@ FROM (
   WHERE customer_id IN (
     SELECT customer_id
     FROM {cdc}._customer_sales_v1 FINAL
-    WHERE is_known
     ORDER BY sales_orders DESC, revenue DESC, customer_id
     LIMIT 50
   )

@@ -38,6 +38,5 @@ SELECT
   dateDiff('day', last_order_at, now(), '{time_zone}') AS days_since_last_order,
   toBool(sales_orders > 1) AS is_returning
 FROM {cdc}._customer_sales_v1 AS bought FINAL
-WHERE bought.is_known
 ORDER BY customer_id
 COMMENT 'One row a customer with at least one order of any status';

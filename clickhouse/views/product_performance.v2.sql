@@ -1,7 +1,7 @@
 -- version: 2
 -- what: how each product sells and comes back
--- requires: _product_sales_v1, products(id, sku, name, category, price)
--- changed: reads _product_sales_v1, which is kept up to date, instead of every line
+-- requires: _product_sales_v1
+-- changed: reads _product_sales_v1, which is kept up to date, instead of every line, and has the products' names
 CREATE OR REPLACE VIEW {analytics}.product_performance_v2 {on_cluster} (
   product_id Int64 COMMENT 'products.id',
   sku String COMMENT 'stock keeping unit',
@@ -19,21 +19,20 @@ CREATE OR REPLACE VIEW {analytics}.product_performance_v2 {on_cluster} (
   last_sold_at Nullable(DateTime64(6, 'UTC')) COMMENT 'last line in a sales order'
 ) SQL SECURITY DEFINER AS
 SELECT
-  products.id AS product_id,
-  products.sku AS sku,
-  products.name AS name,
-  products.category AS category,
-  products.price AS price,
-  ifNull(sold.orders, 0) AS orders,
-  ifNull(sold.lines, 0) AS lines,
-  ifNull(sold.units, 0) AS units,
-  ifNull(sold.line_total, 0) AS line_total,
-  ifNull(sold.revenue, 0) AS revenue,
-  ifNull(sold.returned_units, 0) AS returned_units,
+  sold.product_id AS product_id,
+  sold.sku AS sku,
+  sold.name AS name,
+  sold.category AS category,
+  sold.price AS price,
+  sold.orders AS orders,
+  sold.lines AS lines,
+  sold.units AS units,
+  sold.line_total AS line_total,
+  sold.revenue AS revenue,
+  sold.returned_units AS returned_units,
   if(sold.sold_units > 0, sold.returned_units / sold.sold_units, NULL) AS return_rate,
   sold.first_sold_at AS first_sold_at,
   sold.last_sold_at AS last_sold_at
-FROM {analytics}.products AS products
-LEFT JOIN (SELECT * FROM {cdc}._product_sales_v1 FINAL) AS sold ON sold.product_id = products.id
+FROM {cdc}._product_sales_v1 AS sold FINAL
 ORDER BY product_id
 COMMENT 'One row a product, also those never sold';
