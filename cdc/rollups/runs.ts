@@ -86,14 +86,15 @@ export class Runs {
     const newest = ['max(run)', ...tables.map(table => `(SELECT max(_run) FROM ${table})`)].join(', ');
     const [known] = await rows(
       client,
-      z.object({newest: z.string(), open: z.string(), events: z.string()}),
+      z.object({newest: z.string(), known: z.string(), open: z.string(), events: z.string()}),
       `WITH (SELECT maxIf(run, event = 'end' AND marks > 0) FROM ${this.#ledger}) AS ended
-       SELECT toString(greatest(0, ${newest})) AS newest, toString(count()) AS events,
+       SELECT toString(greatest(0, ${newest})) AS newest, toString(max(run)) AS known, toString(count()) AS events,
          toString(minIf(run, event = 'begin' AND marks > 0 AND run > ended)) AS open FROM ${this.#ledger}`,
     );
     this.#last = BigInt(known!.newest);
     this.#open = BigInt(known!.open) || undefined;
-    this.#isKnown = known!.events !== '0';
+    // One that was restored from before its tables does not know what they hold either.
+    this.#isKnown = known!.events !== '0' && this.#last <= BigInt(known!.known);
     return this.#last;
   }
 
