@@ -20,13 +20,14 @@ export class Writer {
   }
 
   /** Throws away images of earlier holders' runs. Those above `newest` belong to whoever has taken over since. */
-  async takeOver(newest: bigint): Promise<void> {
+  async takeOver(rollups: readonly Rollup[], newest: bigint): Promise<void> {
+    const tables = rollups.flatMap(({object, images}) => (images ? [imagesTable(object)] : []));
     const found = await rows(
       this.#client,
       z.object({table: z.string(), partition: z.string()}),
       `SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = {cdc: String}
-       AND endsWith(table, {images: String}) AND toUInt64OrZero(partition) BETWEEN 1 AND {newest: UInt64}`,
-      {cdc: this.#names.cdc, images: imagesTable(''), newest: newest.toString()},
+       AND table IN {tables: Array(String)} AND toUInt64OrZero(partition) <= {newest: UInt64}`,
+      {cdc: this.#names.cdc, tables, newest: newest.toString()},
     );
     for (const {table, partition} of found) await this.#dropImages(chName(this.#names.cdc, table), partition);
   }
@@ -89,7 +90,11 @@ export async function derive(
         `SELECT ${expressions.join(', ')} FROM ${table} WHERE _run >= ${first} AND ${runs.guard}`,
     );
   };
-  const derive = async (rollup: Rollup, parents: RollupRules['parents'], isWhole: boolean): Promise<void> => {
+  const bringUp = async (
+    rollup: Rollup,
+    parents: RollupRules['parents'],
+    isWhole: boolean,
+  ): Promise<void> => {
     const {object, isKeyed} = rollup;
     // What a run that was broken off wrote is not written again, and must go on all the same.
     if (first < run) goesOn(rollup);
@@ -120,7 +125,7 @@ export async function derive(
       const awaited = Promise.all(parents.map(({name}) => done.get(name)));
       done.set(
         rollup.object,
-        awaited.then(() => derive(rollup, parents, isWhole)),
+        awaited.then(() => bringUp(rollup, parents, isWhole)),
       );
     }
     // No statement may still run when it is told what has failed.
@@ -132,7 +137,7 @@ export async function derive(
   if (first < run || more.size > 0) return inOrder(rollups, () => true, false);
   // What is compared seldom has something to tell: others do not wait for it, and are computed again where it has.
   const seldom = new Set(
-    rollups.flatMap(({object, isCompared, images}) => (isCompared && !images ? [object] : [])),
+    rollups.filter(rollup => rollup.isCompared && !rollup.images).map(({object}) => object),
   );
   await inOrder(rollups, parent => !seldom.has(parent), true);
   const again: Rollup[] = [];

@@ -102,7 +102,7 @@ export class Rollups {
     const {client, names} = this.#options;
     const made = await readRollups(client, names, this.#files);
     const newest = await this.#runs.takeOver(made.map(({table}) => table));
-    await this.#writer.takeOver(newest);
+    await this.#writer.takeOver(made, newest);
   }
 
   /** Brings the rollups up to what was written so far. False where there was nothing to do. */
