@@ -2,22 +2,29 @@ import {mkdir, writeFile} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import type {Dashboard} from '@grafana/grafana-foundation-sdk/dashboard';
+import * as units from '@grafana/grafana-foundation-sdk/units';
 import {alertFile} from './alerts.ts';
 import {customerInsights} from './customer-insights.ts';
 import {dataFreshness} from './data-freshness.ts';
 import {executiveDashboard} from './executive-dashboard.ts';
+import {UTC} from './layout.ts';
 import {MONEY} from './looks.ts';
 import {datasourceFile, providerFile} from './provisioning.ts';
-import {ANALYTICS} from './target.ts';
+import {ANALYTICS, ZONE} from './target.ts';
 
 const all = (): Dashboard[] => [executiveDashboard(), customerInsights(), dataFreshness()];
 
-/** Where the views are, and what their amounts are in. */
+/** Where the views are, what their amounts are in, and where a day begins. */
 export interface Of {
   readonly database: string;
   readonly currency: string;
+  readonly timeZone: string;
 }
-const DEMO: Of = {database: ANALYTICS, currency: MONEY.replace('currency', '')};
+const DEMO: Of = {
+  database: ANALYTICS,
+  currency: MONEY.replace('currency', ''),
+  timeZone: ZONE.replaceAll("'", ''),
+};
 
 /** This folder, whose `generated` and `provisioning` are committed. */
 export const DASHBOARDS_FOLDER = dirname(fileURLToPath(import.meta.url));
@@ -63,8 +70,15 @@ export async function writeDashboards(dir: string = DASHBOARDS_FOLDER, of: Of = 
   return written;
 }
 
-const fitted = (text: string, {database, currency}: Of): string =>
+/** Grafana has a unit of its own for some currencies only; what it does not know would stand behind the number. */
+const KNOWN_UNITS = new Set<unknown>(Object.values(units));
+const unitOf = (currency: string): string =>
+  KNOWN_UNITS.has(`currency${currency}`) ? `currency${currency}` : `currency:${currency} `;
+
+const fitted = (text: string, {database, currency, timeZone}: Of): string =>
   text
     .replaceAll(`${ANALYTICS}.`, `${database}.`)
     .replaceAll(`defaultDatabase: ${ANALYTICS}`, `defaultDatabase: ${database}`)
-    .replaceAll(`"${MONEY}"`, `"currency${currency}"`);
+    .replaceAll(`"${MONEY}"`, JSON.stringify(unitOf(currency)))
+    .replaceAll(ZONE, `'${timeZone}'`)
+    .replaceAll(`"timezone": "${UTC}"`, `"timezone": "${timeZone === 'UTC' ? UTC : timeZone}"`);

@@ -80,15 +80,13 @@ test('panels are inside the grid and not on one another', t => {
 
 test('every panel says what it means, and in which unit', t => {
   const known = new Set<unknown>(Object.values(units));
-  // Grafana's own pattern for dates, which the SDK has no constant for.
-  const isUnit = (unit: unknown) => known.has(unit) || unit === 'time:YYYY-MM';
   for (const panel of panels.filter(panel => !isRow(panel))) {
     const name = `${panel.uid}: ${panel.title}`;
     t.true((panel.description ?? '').length > 40, name);
     if (panel.type === 'text') continue;
-    t.true(isUnit(panel.fieldConfig?.defaults.unit), name);
+    t.true(known.has(panel.fieldConfig?.defaults.unit), name);
     for (const {properties} of panel.fieldConfig?.overrides ?? []) {
-      for (const {id, value} of properties) if (id === 'unit') t.true(isUnit(value), `${name}: ${value}`);
+      for (const {id, value} of properties) if (id === 'unit') t.true(known.has(value), `${name}: ${value}`);
     }
   }
 });
@@ -134,7 +132,9 @@ test('links lead to dashboards that exist', t => {
 test('queries read views by version and nothing else', t => {
   const released = new Set(readMigrationFiles().map(({object}) => `ecommerce_analytics.${object}`));
   for (const {name, rawSql} of everyQuery('ecommerce_analytics')) {
-    const sources = [...rawSql.matchAll(/\b(?:FROM|JOIN)\s+([^\s(]+)/g)].map(([, source]) => source!);
+    const sources = [...rawSql.matchAll(/(?<!\bFILL )\b(?:FROM|JOIN)\s+([^\s(]+)/g)].map(
+      ([, source]) => source!,
+    );
     t.true(sources.length > 0, name);
     for (const source of sources) {
       t.regex(source, /^ecommerce_analytics\.\w+_v\d+$/, name);
@@ -173,7 +173,7 @@ const Rules = z.object({
           ),
           for: z.string().regex(/^\d+[smh]$/),
           noDataState: z.literal('Alerting'),
-          execErrState: z.literal('Alerting'),
+          execErrState: z.enum(['Alerting', 'OK']),
           // Values of labels are put through $ interpolation, so none may be in them.
           labels: z.record(z.string(), z.string().regex(/^[^$]+$/)),
           annotations: z.strictObject({
@@ -228,8 +228,8 @@ test('the datasource file holds no secret, and the provider shows what was gener
   t.like(read('provisioning/dashboards/'), {providers: [{type: 'file', allowUiUpdates: false}]});
 });
 
-test('another name for the views goes into every query, and another currency to every amount', async t => {
-  const of = {database: 'shop_views', currency: 'CHF'};
+test('another name for the views and another time zone go into every query, and another currency to every amount', async t => {
+  const of = {database: 'shop_views', currency: 'CHF', timeZone: 'Europe/Zurich'};
   const texts = [
     ...buildDashboards(of).map(({json}) => json),
     ...(await buildProvisioning(of)).map(({yaml}) => yaml),
@@ -238,4 +238,14 @@ test('another name for the views goes into every query, and another currency to 
   t.regex(texts.join(''), /FROM shop_views\.daily_sales_summary_v2/);
   t.regex(texts.join(''), /"currencyCHF"/);
   t.notRegex(texts.join(''), /currencyGBP/);
+  t.regex(texts.join(''), /toDate32\(\$__fromTime, 'Europe\/Zurich'\)/);
+  for (const {json} of buildDashboards(of)) t.is(JSON.parse(json).timezone, 'Europe/Zurich');
+  t.notRegex(texts.join(''), /'UTC'|dateFilter/);
+  // Grafana has no unit for it.
+  t.regex(
+    buildDashboards({...of, currency: 'SGD'})
+      .map(({json}) => json)
+      .join(''),
+    /"currency:SGD "/,
+  );
 });

@@ -25,7 +25,7 @@ export const dataFreshness = () =>
         'Over time',
         line(8, [12, freshness.lagOverTime()], [12, freshness.worstLagOverTime()]),
         line(8, [12, freshness.rowsPerSecond()], [12, freshness.watermarks()]),
-        line(8, [16, freshness.slotWal()], [8, freshness.slotTimeLeft()]),
+        line(8, [16, freshness.slotWal()], [8, freshness.slots()]),
       ),
       row('Help', line(8, [24, freshness.whatToDo()])),
     ],

@@ -14,6 +14,8 @@ import {
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import {PLUGIN} from './target.ts';
 
+/** Days and hours are those of the business: see `fitted`, which puts its time zone here. */
+export const UTC = 'utc';
 /** Grafana's grid is 24 wide. */
 const GRID = 24;
 /** On every dashboard of the set; their links find each other by it. */
@@ -61,8 +63,7 @@ export function dashboard(spec: DashboardSpec): Dashboard {
     .readonly()
     .refresh('30s')
     .time({from: spec.from, to: 'now'})
-    // Days and hours of the views are UTC.
-    .timezone('utc')
+    .timezone(UTC)
     .tooltip(DashboardCursorSync.Crosshair)
     .link(shown(linksByTag()))
     .annotations([])

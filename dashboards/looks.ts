@@ -19,8 +19,6 @@ export const MONEY = units.Pounds;
 export const COUNT = units.Short;
 export const SHARE = units.PercentUnit;
 export const LAG = units.Seconds;
-/** A month's first day, as Grafana's own date pattern. */
-export const MONTH = 'time:YYYY-MM';
 /** The time alone where it is of today. */
 export const CLOCK = units.DatetimeISONotToday;
 
@@ -45,8 +43,8 @@ interface Panel {
 const framed = <P extends Panel>(panel: P, {title, why, unit}: Look): P =>
   panel.title(title).description(why).unit(unit).datasource(CHOSEN_DATASOURCE).noValue('no data');
 
-const reduce = (field: string) =>
-  new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).fields(`/^${field}$/`).values(false);
+const reduce = (field: string, row: 'last' | 'lastNotNull' = 'lastNotNull') =>
+  new common.ReduceDataOptionsBuilder().calcs([row]).fields(`/^${field}$/`).values(false);
 
 /** One number: the last row of `field`. */
 export const number = (look: Look, field: string) =>
@@ -57,8 +55,9 @@ export const number = (look: Look, field: string) =>
     .justifyMode(common.BigValueJustifyMode.Auto)
     .textMode(common.BigValueTextMode.Value);
 
-/** One number of two rows, with the change from the first row (the period before) to the last. */
-export const comparedNumber = (look: Look, field: string) => number(look, field).showPercentChange(true);
+/** One number of two rows, with the change from the first row (the period before) to the last, which may have none. */
+export const comparedNumber = (look: Look, field: string) =>
+  number(look, field).reduceOptions(reduce(field, 'last')).showPercentChange(true);
 
 export const lines = (look: Look) =>
   framed(new timeseries.PanelBuilder(), look)

@@ -9,6 +9,11 @@ export const CHOSEN_DATASOURCE = {type: PLUGIN.type, uid: '${datasource}'};
 /** Where the views are unless a dashboard is built for another name. */
 export const ANALYTICS = 'ecommerce_analytics';
 
+/** The time zone of the business, as it stands in queries, unless a dashboard is built for another one. */
+export const ZONE = "'UTC'";
+/** Days of the business that the chosen range touches. */
+export const DAYS_IN_RANGE = `day BETWEEN toDate32($__fromTime, ${ZONE}) AND toDate32($__toTime, ${ZONE})`;
+
 const FORMATS = {timeseries: 0, table: 1} as const;
 export type Format = keyof typeof FORMATS;
 

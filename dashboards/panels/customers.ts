@@ -1,6 +1,6 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import {COUNT, distribution, fixed, MONEY, number, ranking, rows, SHARE, stackedBars} from '../looks.ts';
-import {series, sql} from '../target.ts';
+import {DAYS_IN_RANGE, series, sql, ZONE} from '../target.ts';
 
 /** The variables of this dashboard; their queries run when the time range changes. */
 export const COUNTRIES = `SELECT DISTINCT country FROM ecommerce_analytics.customer_metrics_v2
@@ -46,14 +46,14 @@ export const newAndReturning = () =>
   stackedBars({
     title: 'New and returning customers by day',
     unit: COUNT,
-    why: 'Distinct customers with a sales order on that UTC day, all countries. New: the first sales order ever. Days do not add up to a month, because a customer can buy on several.',
+    why: 'Distinct customers with a sales order on that day, all countries. New: the first sales order ever. Days do not add up to a month, because a customer can buy on several.',
   })
     .overrideByName('first_time_customers', [fixed('light-blue')])
     .overrideByName('returning_customers', [fixed('blue')])
     .withTarget(
-      series(`SELECT toDateTime(day, 'UTC') AS time, first_time_customers, returning_customers
+      series(`SELECT toDateTime(day, ${ZONE}) AS time, first_time_customers, returning_customers
 FROM ecommerce_analytics.daily_sales_summary_v2
-WHERE $__dateFilter(day)
+WHERE ${DAYS_IN_RANGE}
 ORDER BY time`),
     );
 

@@ -12,7 +12,7 @@ export const completeUpTo = () =>
     {
       title: 'Complete up to',
       unit: CLOCK,
-      why: 'Every change committed up to this moment (UTC), in every table and in the metrics, is in the figures below. Older than a minute or "unknown": open Data freshness.',
+      why: 'Every change committed up to this moment, in every table and in the metrics, is in the figures below. Older than a minute or "unknown": open Data freshness.',
     },
     'complete_up_to',
   )
@@ -207,24 +207,24 @@ GROUP BY time
 ORDER BY time`),
     );
 
-export const slotTimeLeft = () =>
-  number(
+const SLOT_COLOURS = {good: 'green', warning: 'orange', critical: 'red', lost: 'red', 'not looked at': 'red'};
+
+export const slots = () =>
+  rows(
     {
-      title: 'Slot lost in',
-      unit: units.DurationSeconds,
-      why: 'Until PostgreSQL throws away WAL that Freshet has not read, if the last two minutes go on; "not in sight" is good. Without max_slot_wal_keep_size the slot is never lost, but the disk fills up.',
+      title: 'Slots',
+      unit: units.NoUnit,
+      why: 'Each slot that was looked at in the last day. "Lost in" is when PostgreSQL throws away WAL that Freshet has not read, if the last two minutes go on; empty is good while the state is. Without max_slot_wal_keep_size the slot is never lost, but the disk fills up. "Not looked at": Freshet is down, or PostgreSQL does not answer.',
     },
-    'seconds_to_loss',
-  )
-    .noValue('not in sight')
-    .thresholds(limits(7_200, 900))
-    .withTarget(
-      sql(`SELECT seconds_to_loss
-FROM ecommerce_analytics.slot_health_v1
-WHERE at > now() - INTERVAL 5 MINUTE
-ORDER BY at DESC
-LIMIT 1`),
-    );
+    {pipeline: units.NoUnit, state: units.NoUnit, lost_in: units.DurationSeconds, looked_at: CLOCK},
+    {state: coloured(SLOT_COLOURS)},
+  ).withTarget(
+    sql(`SELECT pipeline, if(looked_at < now() - INTERVAL 1 MINUTE AND newest.level != 'lost', 'not looked at', newest.level) AS state,
+  newest.seconds_to_loss AS lost_in, looked_at
+FROM (SELECT pipeline, max(at) AS looked_at, argMax((level, seconds_to_loss)::Tuple(level String, seconds_to_loss Nullable(Float64)), at) AS newest
+  FROM ecommerce_analytics.slot_health_v1 WHERE at > now() - INTERVAL 1 DAY GROUP BY pipeline)
+ORDER BY pipeline`),
+  );
 
 const WHAT_TO_DO = `
 | What you see | What to do |
@@ -233,7 +233,7 @@ const WHAT_TO_DO = `
 | One table *parked* | Read its reason. Mend the cause, then \`freshet dead-letter retry TABLE\`: it goes on where it stood. The others are not touched. |
 | One table *late*, its rows arrive | It has dead letters, and is complete up to the first of them: \`freshet dead-letter list\`, then \`retry\` or \`drop\`. |
 | *unknown* for long | The table is being read for the first time, or again. Rows per second show that it moves. |
-| WAL kept rises, "Slot lost in" falls | Freshet, Kafka or ClickHouse stands still: its log says which. \`ALTER SYSTEM SET max_slot_wal_keep_size\` to more, and reload, gains time. |
+| WAL kept rises, a slot will be lost | Freshet, Kafka or ClickHouse stands still: its log says which. \`ALTER SYSTEM SET max_slot_wal_keep_size\` to more, and reload, gains time. |
 | *idle* | Nothing. No changes arrive, and the watermark still moves. |
 | "Complete up to" stands, nothing is late | The source does not answer: is PostgreSQL up, and does the slot exist? |
 `.trim();

@@ -8,25 +8,25 @@ import {
   fixed,
   lines,
   MONEY,
-  MONTH,
   ranking,
   rows,
   stackedBars,
 } from '../looks.ts';
-import {series, sql} from '../target.ts';
+import {DAYS_IN_RANGE, series, sql, ZONE} from '../target.ts';
 
 const AGAINST = 'The change is against as many days just before; today counts as it stands.';
 
 /**
  * Two rows: the measure in the days before the chosen range, as many as it has, and in the range. No view can hold
- * this, because only the panel knows the range.
+ * this, because only the panel knows the range. Days without an order have no row in the view, and both rows come
+ * nevertheless: the last one would be the days before otherwise.
  */
 const compared = (measure: string, name: string) =>
-  sql(`SELECT day >= toDate($__fromTime, 'UTC') AS in_range, ${measure} AS ${name}
+  sql(`WITH toDate32($__fromTime, ${ZONE}) AS first_day, toDate32($__toTime, ${ZONE}) AS last_day
+SELECT day >= first_day AS in_range, ${measure} AS ${name}
 FROM ecommerce_analytics.daily_sales_summary_v2
-WHERE day <= toDate($__toTime, 'UTC')
-  AND day >= toDate($__fromTime, 'UTC') - (toDate($__toTime, 'UTC') - toDate($__fromTime, 'UTC') + 1)
-GROUP BY in_range ORDER BY in_range`);
+WHERE day BETWEEN first_day - (dateDiff('day', first_day, last_day) + 1) AND last_day
+GROUP BY in_range ORDER BY in_range WITH FILL FROM 0 TO 2`);
 
 export const revenue = () =>
   comparedNumber(
@@ -98,14 +98,14 @@ export const dailyRevenue = () =>
   lines({
     title: 'Revenue by day',
     unit: MONEY,
-    why: 'Sales before and after returns, by UTC day. The last point is today so far. A gap between the lines is what came back.',
+    why: 'Sales before and after returns, by day. The last point is today so far. A gap between the lines is what came back.',
   })
     .overrideByName('gross_sales', [fixed('light-blue')])
     .overrideByName('revenue', [fixed('green')])
     .withTarget(
-      series(`SELECT toDateTime(day, 'UTC') AS time, revenue, gross_sales
+      series(`SELECT toDateTime(day, ${ZONE}) AS time, revenue, gross_sales
 FROM ecommerce_analytics.daily_sales_summary_v2
-WHERE $__dateFilter(day)
+WHERE ${DAYS_IN_RANGE}
 ORDER BY time`),
     );
 
@@ -113,15 +113,15 @@ export const dailyOrders = () =>
   stackedBars({
     title: 'Orders by day',
     unit: COUNT,
-    why: 'Orders by the UTC day they were placed on: sold, cancelled and returned. The last bar is today so far.',
+    why: 'Orders by the day they were placed on: sold, cancelled and returned. The last bar is today so far.',
   })
     .overrideByName('sales_orders', [fixed('green')])
     .overrideByName('cancelled_orders', [fixed('orange')])
     .overrideByName('return_orders', [fixed('red')])
     .withTarget(
-      series(`SELECT toDateTime(day, 'UTC') AS time, sales_orders, cancelled_orders, return_orders
+      series(`SELECT toDateTime(day, ${ZONE}) AS time, sales_orders, cancelled_orders, return_orders
 FROM ecommerce_analytics.daily_sales_summary_v2
-WHERE $__dateFilter(day)
+WHERE ${DAYS_IN_RANGE}
 ORDER BY time`),
     );
 
@@ -162,7 +162,7 @@ export const monthlySales = () =>
       why: 'The last 24 months that had orders, whatever range is chosen above; the first row is this month so far. Customers are distinct within the month, so months do not add up to a year.',
     },
     {
-      month: MONTH,
+      month: units.NoUnit,
       revenue: MONEY,
       sales_orders: COUNT,
       average_order_value: MONEY,
@@ -172,7 +172,7 @@ export const monthlySales = () =>
       cancelled_orders: COUNT,
     },
   ).withTarget(
-    sql(`SELECT month, revenue, sales_orders, average_order_value, customers, first_time_customers,
+    sql(`SELECT formatDateTime(month, '%Y-%m') AS month, revenue, sales_orders, average_order_value, customers, first_time_customers,
   returns_total, cancelled_orders
 FROM ecommerce_analytics.monthly_sales_summary_v2
 ORDER BY month DESC

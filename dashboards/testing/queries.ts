@@ -28,7 +28,9 @@ const Panel = z.object({
   options: z
     .object({
       xField: z.string().optional(),
-      reduceOptions: z.object({fields: z.string(), values: z.boolean()}).optional(),
+      reduceOptions: z
+        .object({calcs: z.array(z.string()), fields: z.string(), values: z.boolean()})
+        .optional(),
     })
     .optional(),
   fieldConfig: z
@@ -61,8 +63,8 @@ export type Dashboard = z.infer<typeof Dashboard>;
 export type Panel = z.infer<typeof Panel>;
 
 /** The generated JSON, read as a reader of it would: what the dashboards mean, not how they are made. */
-export const readDashboards = (database = ANALYTICS): Dashboard[] =>
-  buildDashboards({database, currency: 'GBP'}).map(({json}) => Dashboard.parse(JSON.parse(json)));
+export const readDashboards = (database = ANALYTICS, timeZone = 'UTC'): Dashboard[] =>
+  buildDashboards({database, currency: 'GBP', timeZone}).map(({json}) => Dashboard.parse(JSON.parse(json)));
 
 /** A query of a dashboard or an alert, and where it stands. */
 export interface Query {
@@ -76,9 +78,9 @@ export interface Query {
 }
 
 /** Every query there is, with the views in `database`. */
-export function everyQuery(database: string): Query[] {
+export function everyQuery(database: string, timeZone?: string): Query[] {
   const found: Query[] = [];
-  for (const {uid, panels, templating, time} of readDashboards(database)) {
+  for (const {uid, panels, templating, time} of readDashboards(database, timeZone)) {
     for (const panel of panels) {
       for (const {rawSql, format} of panel.targets) {
         found.push({name: `${uid}: ${panel.title}`, rawSql, format, kind: 'panel', from: time.from, panel});
