@@ -96,11 +96,13 @@ program
 const migration = program
   .command('migrate')
   .description('apply the SQL of clickhouse/ that is not applied yet')
-  .action(once(() => migrateApply(loadSettings(process.env))));
+  .option('--anew', 'drop rollups and views of another time zone or currency, to be filled anew', false)
+  .action(once((options: {anew: boolean}) => migrateApply(loadSettings(process.env), options)));
 migration
   .command('apply')
   .description('the same')
-  .action(once(() => migrateApply(loadSettings(process.env))));
+  .option('--anew', 'the same', false)
+  .action(once((options: {anew: boolean}) => migrateApply(loadSettings(process.env), options)));
 migration
   .command('plan')
   .description('say what would be applied, and what waits for what')
@@ -200,7 +202,11 @@ program
       // No server is asked, so none need be named.
       const nowhere = {FRESHET_PG_URL: 'postgres://localhost/none', FRESHET_TRANSPORT: 'direct'};
       const settings = loadSettings({...nowhere, ...process.env});
-      const of = {database: settings.FRESHET_ANALYTICS_DATABASE, currency: settings.FRESHET_CURRENCY};
+      const of = {
+        database: settings.FRESHET_ANALYTICS_DATABASE,
+        currency: settings.FRESHET_CURRENCY,
+        timeZone: settings.FRESHET_TIME_ZONE,
+      };
       for (const file of await writeDashboards(out, of)) console.log(file);
       return 0;
     }),

@@ -12,6 +12,7 @@ import {skip} from '../../scripts/stack/skip.ts';
 import {keepRunning} from '../test-support/command-line.ts';
 import {makeWorld, type World} from '../test-support/start-pipeline.ts';
 import {until} from '../test-support/until.ts';
+import {completeUpTo, sourceMicros} from './testing/complete-up-to.ts';
 
 const SEED = Number(process.env.FRESHET_TEST_SEED ?? 20_261_130);
 /** How often the process is killed (the next one waits half a minute for its lock), and the views are compared. */
@@ -21,16 +22,9 @@ const TABLES = 'customers, products, orders, order_items';
 const FULL = '../shared/data/online-retail.csv.gz';
 
 /** Waits until the metrics hold all that was committed up to now. */
-async function complete({pg, query}: World): Promise<void> {
-  const {rows} = await pg.query<{micros: string}>(
-    'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text AS micros',
-  );
-  await until(async () => {
-    const [metrics] = await query(
-      "SELECT toString(ifNull(toUnixTimestamp64Micro(complete_up_to), 0)) AS micros FROM {an}.data_freshness WHERE table_name = 'metrics'",
-    );
-    return BigInt(String(metrics?.micros ?? 0)) >= BigInt(rows[0]!.micros);
-  });
+async function complete(world: World): Promise<void> {
+  const now = await sourceMicros(world);
+  await until(async () => (await completeUpTo(world)) >= now);
 }
 
 /** Lets nothing more be written to the shop, and compares. Who writes waits meanwhile, and goes on then. */

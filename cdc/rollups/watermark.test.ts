@@ -3,19 +3,21 @@ import test from 'ava';
 import {command} from '../sink/clickhouse.ts';
 import {startPipeline} from '../test-support/start-pipeline.ts';
 import {until} from '../test-support/until.ts';
+import {completeUpTo, sourceMicros} from './testing/complete-up-to.ts';
 
 const SHOP = readFileSync(new URL('../../scripts/shop/schema.sql', import.meta.url), 'utf8');
 /** Longer than the holder needs to write down how far it is, several times. */
 const A_WHILE_MICROS = 6_000_000n;
 
 test('the metrics hold whatever was committed before they are complete, and stand still without their rollups', async t => {
-  const {pg, ch, settings, query, caughtUp} = await startPipeline(
+  const world = await startPipeline(
     t,
     `${SHOP};
      INSERT INTO products (sku, name, price) VALUES ('s', 'Mug', 2.5);
      INSERT INTO customers (name, country) VALUES ('Ada', 'GB');`,
   );
-  await caughtUp();
+  const {pg, ch, settings, query} = world;
+  await world.caughtUp();
   let orders = 0;
   /** Gives when it was committed, µs. */
   const order = async (): Promise<bigint> => {
@@ -29,16 +31,7 @@ test('the metrics hold whatever was committed before they are complete, and stan
        SELECT placed.id, 1, products.id, 1, 2.5, now() FROM placed, products`,
       [orders],
     );
-    const {rows} = await pg.query<{micros: string}>(
-      'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text AS micros',
-    );
-    return BigInt(rows[0]!.micros);
-  };
-  const completeUpTo = async (name: string): Promise<bigint> => {
-    const [row] = await query(
-      `SELECT toString(ifNull(toUnixTimestamp64Micro(complete_up_to), 0)) AS micros FROM {an}.data_freshness WHERE table_name = '${name}'`,
-    );
-    return BigInt(String(row?.micros ?? 0));
+    return sourceMicros(world);
   };
   const shown = async (): Promise<unknown> =>
     (
@@ -49,16 +42,16 @@ test('the metrics hold whatever was committed before they are complete, and stan
   const wanted = () => ({orders: `${orders}`, revenue: String(orders * 2.5)});
   for (let round = 0; round < 5; round++) {
     const at = await order();
-    await until(async () => (await completeUpTo('metrics')) >= at);
+    await until(async () => (await completeUpTo(world)) >= at);
     t.deepEqual(await shown(), wanted());
   }
 
   const table = `${settings.FRESHET_CLICKHOUSE_DATABASE}._order_lines_v1`;
   await command(ch, `RENAME TABLE ${table} TO ${table}_aside`);
   const at = await order();
-  await until(async () => (await completeUpTo('public.orders')) >= at + A_WHILE_MICROS);
-  t.true((await completeUpTo('metrics')) < at);
+  await until(async () => (await completeUpTo(world, 'public.orders')) >= at + A_WHILE_MICROS);
+  t.true((await completeUpTo(world)) < at);
   await command(ch, `RENAME TABLE ${table}_aside TO ${table}`);
-  await until(async () => (await completeUpTo('metrics')) >= at);
+  await until(async () => (await completeUpTo(world)) >= at);
   t.deepEqual(await shown(), wanted());
 });
