@@ -28,13 +28,13 @@ const CASES: Record<string, Case> = {
     visible: 400,
     shows: {state: 'late', reason: /^40\d s behind$/, known: true},
   },
-  // The watermark says complete, but a commit known at the source is not shown.
-  unseen: {
+  // Its newest change is no row: a TRUNCATE, or a dead letter that was dropped.
+  emptied: {
     state: 'streaming',
     complete: 1,
     newest: 100,
     visible: 200,
-    shows: {state: 'late', reason: /^10\d s behind$/, known: true},
+    shows: {state: 'ok', reason: /^$/, known: true},
   },
   // Not shown yet either, but too young to be called late.
   underway: {

@@ -29,7 +29,7 @@ export interface Alert {
 }
 
 const count = (states: string) =>
-  `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v3 WHERE state IN (${states})`;
+  `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v4 WHERE state IN (${states})`;
 
 /** One row per alert. An answer without data, or none, fires too: silence is not health. */
 export const ALERTS: readonly Alert[] = [
@@ -66,7 +66,7 @@ export const ALERTS: readonly Alert[] = [
     title: 'Complete up to stands still',
     severity: 'critical',
     // Parked tables stand still on purpose and have a rule of their own.
-    query: `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v3
+    query: `SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v4
 WHERE seconds_behind > 300 AND state != 'parked'`,
     fires: 'gt',
     limit: 0,
@@ -131,7 +131,7 @@ WHERE at > now() - INTERVAL 1 DAY GROUP BY pipeline)`,
     title: 'The pipeline has not reported any table',
     severity: 'critical',
     query:
-      "SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v3 WHERE table_name != 'metrics'",
+      "SELECT count() AS tables FROM ecommerce_analytics.data_freshness_v4 WHERE table_name != 'metrics'",
     fires: 'lt',
     limit: 1,
     duration: '5m',

@@ -21,7 +21,7 @@ export const completeUpTo = () =>
     // Not min(): that passes over a table whose time is not known yet.
     .withTarget(
       sql(`SELECT complete_up_to
-FROM ecommerce_analytics.data_freshness_v3
+FROM ecommerce_analytics.data_freshness_v4
 ORDER BY complete_up_to ASC NULLS FIRST
 LIMIT 1`),
     );
@@ -40,7 +40,7 @@ export const secondsBehind = () =>
     .thresholds(limits(SECONDS_BEHIND.orange, SECONDS_BEHIND.red))
     .withTarget(
       sql(`SELECT seconds_behind
-FROM ecommerce_analytics.data_freshness_v3
+FROM ecommerce_analytics.data_freshness_v4
 ORDER BY seconds_behind DESC NULLS FIRST
 LIMIT 1`),
     );
@@ -57,7 +57,7 @@ export const tablesInTrouble = () =>
     .thresholds(limits(1, 1))
     .withTarget(
       sql(`SELECT count() AS tables
-FROM ecommerce_analytics.data_freshness_v3
+FROM ecommerce_analytics.data_freshness_v4
 WHERE state IN ('late', 'parked', 'unknown')`),
     );
 
@@ -75,7 +75,7 @@ export const slowestLag = () =>
     .thresholds(limits(SECONDS_BEHIND.orange, SECONDS_BEHIND.red))
     .withTarget(
       sql(`SELECT p95_lag_seconds
-FROM ecommerce_analytics.data_freshness_v3
+FROM ecommerce_analytics.data_freshness_v4
 WHERE p95_lag_seconds IS NOT NULL
 ORDER BY p95_lag_seconds DESC
 LIMIT 1`),
@@ -121,7 +121,7 @@ export const freshnessByTable = () =>
   ).withTarget(
     sql(`SELECT table_name, state, complete_up_to, seconds_behind, newest_commit, newest_visible, lag_seconds,
   p95_lag_seconds, rows_last_5_min, reason
-FROM ecommerce_analytics.data_freshness_v3
+FROM ecommerce_analytics.data_freshness_v4
 ORDER BY table_name`),
   );
 
@@ -138,7 +138,7 @@ export const watermarks = () =>
     .thresholds(limits(SECONDS_BEHIND.orange, SECONDS_BEHIND.red))
     .withTarget(
       sql(`SELECT table_name, seconds_behind
-FROM ecommerce_analytics.data_freshness_v3
+FROM ecommerce_analytics.data_freshness_v4
 ORDER BY seconds_behind DESC, table_name`),
     );
 
