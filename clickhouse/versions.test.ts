@@ -59,6 +59,20 @@ test('what was turned back stays, whatever is applied, until it is sent to the n
   t.deepEqual(await viewVersions(options), [{name: 'one', shows: 3, there: [1, 2, 3], isPinned: false}]);
 });
 
+test('what was sent to a version stays there also where a newer one is still to come, or is away', async t => {
+  const warehouse = testWarehouse(t);
+  if (!warehouse) return;
+  const options = {...warehouse, files: [one, two, three]};
+  await migrate({...warehouse, files: [one, two]});
+  t.is(await rollBack(options, 'one', 2), 2);
+  await migrate(options);
+  t.deepEqual(await shown(warehouse), ['second']);
+  await dropVersion(options, 'one_v3');
+  t.is(await rollBack(options, 'one', 2), 2);
+  await migrate(options);
+  t.deepEqual(await shown(warehouse), ['second']);
+});
+
 test('a version that somebody reads is not dropped', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;

@@ -2,7 +2,7 @@ import {readdir, readFile} from 'node:fs/promises';
 import {z} from 'zod';
 import {PipelineError} from '../cdc/failures.ts';
 import {chName, command, rows} from '../cdc/sink/clickhouse.ts';
-import {locked, type MigrateOptions, namesOf, pointStableName} from './migrate.ts';
+import {locked, type MigrateOptions, namesOf, pointStableName, wantedVersion} from './migrate.ts';
 import {type MigrationFile, readMigrationFiles} from './migration-files.ts';
 import {readSchemaState, recordPin, type SchemaState} from './migration-history.ts';
 
@@ -55,8 +55,13 @@ export async function rollBack(options: MigrateOptions, name: string, to?: numbe
       const wanted = to === undefined ? `no version before ${shown}` : `no version ${to}`;
       throw new PipelineError('ch.migration_failed', `${name} has ${wanted}; there are: ${known}`);
     }
+    // Also of those that are not there yet, or not any more: the newest is what a runner would have it show.
+    const newest = Math.max(
+      ...views.map(({version}) => version),
+      wantedVersion(target, {...state, pins: new Map()}),
+    );
     // First: a runner that comes in between leaves it alone.
-    await recordPin(options.client, names, name, target === there.at(-1) ? undefined : target.version);
+    await recordPin(options.client, names, name, target.version === newest ? undefined : target.version);
     await pointStableName(options.client, names, target);
     return target.version;
   });
