@@ -113,8 +113,8 @@ export function parseMigrationFile(kind: MigrationFile['kind'], path: string, ra
 
 function parseRules(path: string, header: (key: string) => string | undefined): RollupRules {
   const [bucket, from] = [header('bucket') ?? '', header('from') ?? ''];
-  const parents = [...from.matchAll(/(\w+)\(((?:[^()]|\([^()]*\))*)\)/g)];
-  if (bucket === '' || parents.length === 0) {
+  const parents = listed(from).map(parent => /^(\w+)\((.+)\)$/.exec(parent) ?? []);
+  if (bucket === '' || parents.length === 0 || parents.some(([, name]) => name === undefined)) {
     throw new PipelineError('ch.migration_failed', `${path}: a rollup has the lines -- bucket: and -- from:`);
   }
   return {
@@ -123,9 +123,22 @@ function parseRules(path: string, header: (key: string) => string | undefined): 
     keepsImages: header('images') === 'kept',
     parents: parents.map(([, name, expressions]) => ({
       name: name!,
-      expressions: expressions!.match(/(?:[^,()]|\([^()]*\))+/g)?.map(text => text.trim()) ?? [],
+      expressions: listed(expressions!),
     })),
   };
+}
+
+/** What stands between commas that are in no brackets and no quotes. */
+function listed(text: string): string[] {
+  const found = [''];
+  let depth = 0;
+  for (const [part] of text.matchAll(/'[^']*'|./g)) {
+    if (part === '(') depth += 1;
+    if (part === ')') depth -= 1;
+    if (part === ',' && depth === 0) found.push('');
+    else found[found.length - 1] += part;
+  }
+  return found.map(one => one.trim()).filter(one => one !== '');
 }
 
 /** Behind a rollup's own columns: the newest run's row of a key counts. */

@@ -54,7 +54,7 @@ CREATE TABLE cdc._customer_sales_v1 (
 ) ENGINE = ReplacingMergeTree ORDER BY (customer_id) COMMENT 'Known customers with an order; measures as in sales_facts; read with FINAL';
 
 CREATE TABLE cdc._customer_starts_v1 (
-  day Date COMMENT 'in UTC',
+  day Date32 COMMENT 'in UTC',
   customer_id Int64 COMMENT 'customers.id',
   at DateTime64(6, 'UTC') COMMENT 'when the first sales order was placed',
   _run UInt64 COMMENT 'number of the run that wrote it',
@@ -63,7 +63,7 @@ CREATE TABLE cdc._customer_starts_v1 (
 
 CREATE TABLE cdc._customer_starts_v1_keys (
   customer_id Int64,
-  day Date
+  day Date32
 ) ENGINE = ReplacingMergeTree ORDER BY (customer_id, day) COMMENT 'Every key that each bucket of _customer_starts_v1 ever had';
 
 CREATE TABLE cdc._customer_totals_v1 (
@@ -104,7 +104,7 @@ CREATE TABLE cdc._dead_letters (
 
 CREATE TABLE cdc._foreign_orders_v1 (
   order_id Int64 COMMENT 'orders.id',
-  currency LowCardinality(String) COMMENT 'orders.currency',
+  currency LowCardinality(String) COMMENT 'orders.currency; empty where that is NULL',
   at DateTime64(6, 'UTC') COMMENT 'when it was placed',
   _run UInt64 COMMENT 'number of the run that wrote it',
   _is_deleted UInt8 COMMENT '1: there is no such row any more'
@@ -207,7 +207,7 @@ CREATE TABLE cdc._order_lines_v1_keys (
 ) ENGINE = ReplacingMergeTree ORDER BY (line_id, order_id) COMMENT 'Every key that each bucket of _order_lines_v1 ever had';
 
 CREATE TABLE cdc._order_moments_v1 (
-  slot DateTime('UTC') COMMENT 'start of five minutes',
+  slot DateTime64(0, 'UTC') COMMENT 'start of five minutes',
   order_id Int64 COMMENT 'orders.id',
   customer_id Nullable(Int64) COMMENT 'NULL for a guest',
   orders UInt64,
@@ -227,7 +227,7 @@ CREATE TABLE cdc._order_moments_v1 (
 
 CREATE TABLE cdc._order_moments_v1_keys (
   order_id Int64,
-  slot DateTime('UTC')
+  slot DateTime64(0, 'UTC')
 ) ENGINE = ReplacingMergeTree ORDER BY (order_id, slot) COMMENT 'Every key that each bucket of _order_moments_v1 ever had';
 
 CREATE TABLE cdc._product_orders_v1 (
@@ -310,7 +310,7 @@ CREATE TABLE cdc._rollups (
 ) ENGINE = ReplacingMergeTree ORDER BY (name) COMMENT 'How far each rollup is; read with FINAL';
 
 CREATE TABLE cdc._sales_days_v1 (
-  day Date COMMENT 'in UTC',
+  day Date32 COMMENT 'in UTC',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,
@@ -384,7 +384,7 @@ CREATE TABLE cdc._sales_facts_v1_images (
 ) ENGINE = MergeTree ORDER BY () COMMENT 'What the run under way changes in _sales_facts_v1: rows as they were (_is_deleted 1), and as they are';
 
 CREATE TABLE cdc._sales_months_v1 (
-  month Date COMMENT 'its first day, in UTC',
+  month Date32 COMMENT 'its first day, in UTC',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,
@@ -403,7 +403,7 @@ CREATE TABLE cdc._sales_months_v1 (
 ) ENGINE = ReplacingMergeTree ORDER BY (month) COMMENT 'Sales by month in UTC; measures as in sales_facts; read with FINAL';
 
 CREATE TABLE cdc._sales_slots_v1 (
-  slot DateTime('UTC') COMMENT 'start of five minutes',
+  slot DateTime64(0, 'UTC') COMMENT 'start of five minutes',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,
@@ -567,7 +567,7 @@ CREATE VIEW ecommerce_analytics.customers (
 );
 
 CREATE VIEW ecommerce_analytics.daily_sales_summary (
-  day Date COMMENT 'in UTC',
+  day Date32 COMMENT 'in UTC',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -634,7 +634,7 @@ CREATE VIEW ecommerce_analytics.line_facts (
 ) COMMENT 'One row an order line whose order is known, with what it adds to each measure';
 
 CREATE VIEW ecommerce_analytics.monthly_sales_summary (
-  month Date COMMENT 'first day of the month in UTC',
+  month Date32 COMMENT 'first day of the month in UTC',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -682,14 +682,14 @@ CREATE VIEW ecommerce_analytics.orders (
   customer_id Nullable(Int64),
   status LowCardinality(String),
   country String,
-  currency String,
+  currency Nullable(String),
   returns_order_id Nullable(Int64),
   created_at DateTime64(6, 'UTC'),
   updated_at DateTime64(6, 'UTC')
 );
 
 CREATE VIEW ecommerce_analytics.other_currencies (
-  currency LowCardinality(String) COMMENT 'orders.currency; that of the business is GBP',
+  currency LowCardinality(String) COMMENT 'orders.currency, empty where that is NULL; that of the business is GBP',
   orders UInt64 COMMENT 'in it, of every status',
   newest_at DateTime64(6, 'UTC') COMMENT 'when the newest of them was placed'
 ) COMMENT 'One row a currency other than GBP; empty where all amounts have a sum';

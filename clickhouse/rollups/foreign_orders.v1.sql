@@ -6,12 +6,12 @@
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._foreign_orders_v1 {on_cluster} (
   order_id Int64 COMMENT 'orders.id',
-  currency LowCardinality(String) COMMENT 'orders.currency',
+  currency LowCardinality(String) COMMENT 'orders.currency; empty where that is NULL',
   at DateTime64(6, 'UTC') COMMENT 'when it was placed',
   {run}
 ) ENGINE = ReplacingMergeTree(_run, _is_deleted) ORDER BY order_id SETTINGS index_granularity = 512
 COMMENT 'Orders that are not in {currency}; read with FINAL';
 
-SELECT id AS order_id, currency, created_at AS at
-FROM {analytics}.orders
-WHERE id IN {dirty} AND currency != '{currency}';
+SELECT id AS order_id, ifNull(orders.currency, '') AS currency, created_at AS at
+FROM {analytics}.orders AS orders
+WHERE id IN {dirty} AND ifNull(orders.currency, '') != '{currency}';

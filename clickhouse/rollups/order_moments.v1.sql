@@ -4,7 +4,7 @@
 -- from: _sales_facts_v1(order_id)
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._order_moments_v1 {on_cluster} (
-  slot DateTime('UTC') COMMENT 'start of five minutes',
+  slot DateTime64(0, 'UTC') COMMENT 'start of five minutes',
   order_id Int64 COMMENT 'orders.id',
   customer_id Nullable(Int64) COMMENT 'NULL for a guest',
   orders UInt64,
@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS {cdc}._order_moments_v1 {on_cluster} (
 COMMENT 'One row an order and five minutes; measures as in sales_facts; read with FINAL';
 
 SELECT
-  toStartOfFiveMinutes(at) AS slot,
+  -- Of a moment before 1970 or behind 2105 toStartOfFiveMinutes() gives another one.
+  toDateTime64(at - toIntervalMicrosecond(positiveModulo(toUnixTimestamp64Micro(at), 300000000)), 0, 'UTC') AS slot,
   order_id,
   any(facts.customer_id) AS customer_id,
   sum(facts.orders) AS orders,

@@ -1,10 +1,10 @@
 -- version: 1
 -- what: sales by day
 -- bucket: day
--- from: _sales_slots_v1(toDate(slot, '{time_zone}')), _customer_starts_v1(day)
+-- from: _sales_slots_v1(toDate32(slot, '{time_zone}')), _customer_starts_v1(day)
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._sales_days_v1 {on_cluster} (
-  day Date COMMENT 'in {time_zone}',
+  day Date32 COMMENT 'in {time_zone}',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,
@@ -28,7 +28,7 @@ SELECT
   ifNull(starts.customers, 0) AS first_time_customers
 FROM (
   SELECT
-    toDate(slot, '{time_zone}') AS day,
+    toDate32(slot, '{time_zone}') AS day,
     sum(slots.orders) AS orders,
     sum(slots.sales_orders) AS sales_orders,
     sum(slots.cancelled_orders) AS cancelled_orders,
@@ -43,7 +43,7 @@ FROM (
     arraySort(groupUniqArrayArray(slots.customers)) AS customers,
     length(customers) AS customer_count
   FROM {cdc}._sales_slots_v1 AS slots FINAL
-  WHERE toDate(slot, '{time_zone}') IN {dirty}
+  WHERE toDate32(slot, '{time_zone}') IN {dirty}
   GROUP BY day
 ) AS sales
 LEFT JOIN (

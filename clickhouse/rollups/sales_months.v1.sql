@@ -1,10 +1,10 @@
 -- version: 1
 -- what: sales by month
 -- bucket: month
--- from: _sales_days_v1(toStartOfMonth(day))
+-- from: _sales_days_v1(makeDate32(toYear(day), toMonth(day), 1))
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._sales_months_v1 {on_cluster} (
-  month Date COMMENT 'its first day, in {time_zone}',
+  month Date32 COMMENT 'its first day, in {time_zone}',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS {cdc}._sales_months_v1 {on_cluster} (
 COMMENT 'Sales by month in {time_zone}; measures as in sales_facts; read with FINAL';
 
 SELECT
-  toStartOfMonth(day) AS month,
+  makeDate32(toYear(day), toMonth(day), 1) AS month,
   sum(days.orders) AS orders,
   sum(days.sales_orders) AS sales_orders,
   sum(days.cancelled_orders) AS cancelled_orders,
@@ -38,5 +38,5 @@ SELECT
   uniqExactArray(days.customers) AS customers,
   sum(days.first_time_customers) AS first_time_customers
 FROM {cdc}._sales_days_v1 AS days FINAL
-WHERE toStartOfMonth(day) IN {dirty}
+WHERE makeDate32(toYear(day), toMonth(day), 1) IN {dirty}
 GROUP BY month;

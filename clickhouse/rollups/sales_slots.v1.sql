@@ -4,7 +4,7 @@
 -- from: _order_moments_v1(slot)
 -- changed: first version
 CREATE TABLE IF NOT EXISTS {cdc}._sales_slots_v1 {on_cluster} (
-  slot DateTime('UTC') COMMENT 'start of five minutes',
+  slot DateTime64(0, 'UTC') COMMENT 'start of five minutes',
   orders UInt64,
   sales_orders UInt64,
   cancelled_orders UInt64,

@@ -130,6 +130,9 @@ export function shopRows(): ShopRows {
     [23, null, 'cancelled', hoursAgo(0.5), [[1, 4, '7.000']]],
     [24, 6, 'return', hoursAgo(0.1), [[1, -1, '0.333']], 20],
     [25, null, 'paid', hoursAgo(0.2), []],
+    // Further off than ClickHouse's narrow types for times go.
+    [26, 2, 'paid', '1950-02-28T23:59:59.999999Z', [[1, 3, '1.000', '1950-03-01T00:00:00Z']]],
+    [27, 4, 'return', '2150-12-31T23:59:59Z', [[1, -1, '1.000']]],
   ];
   // More customers and products than the rankings show, with ties.
   for (let i = 100; i < 165; i++) {

@@ -55,7 +55,7 @@ const SHOP: Readonly<Record<string, string>> = {
   products: `id Int64, sku String, name Nullable(String), category Nullable(String), price Decimal(12, 3),
     attributes String, description Nullable(String), ${times}`,
   orders: `id Int64, order_no String, customer_id Nullable(Int64), status LowCardinality(String), country String,
-    currency String, returns_order_id Nullable(Int64), ${times}`,
+    currency Nullable(String), returns_order_id Nullable(Int64), ${times}`,
   order_items: `id Int64, order_id Int64, line_no Int32, product_id Int64, description Nullable(String),
     quantity Int32, unit_price Decimal(12, 3), ordered_at DateTime64(6, 'UTC')`,
 };

@@ -17,7 +17,7 @@ CREATE OR REPLACE VIEW {analytics}.customer_metrics_v1 {on_cluster} (
   average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
   first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
   last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
-  days_since_last_order Int64 COMMENT 'UTC calendar days from last_order_at to today',
+  days_since_last_order Int64 COMMENT 'calendar days in {time_zone} from last_order_at to today',
   is_returning Bool COMMENT 'more than one sales order'
 ) SQL SECURITY DEFINER AS
 SELECT
@@ -35,7 +35,7 @@ SELECT
   round(toDecimal128(revenue, 6) / nullIf(sales_orders, 0), 3) AS average_order_value,
   bought.first_order_at AS first_order_at,
   bought.last_order_at AS last_order_at,
-  dateDiff('day', last_order_at, now('UTC')) AS days_since_last_order,
+  dateDiff('day', last_order_at, now(), '{time_zone}') AS days_since_last_order,
   toBool(sales_orders > 1) AS is_returning
 FROM (
   SELECT

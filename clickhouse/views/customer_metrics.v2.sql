@@ -1,7 +1,7 @@
 -- version: 2
 -- what: what each customer ordered
 -- requires: _customer_sales_v1
--- changed: reads _customer_sales_v1, which is kept up to date, instead of every order; days and hours are those of the business's time zone
+-- changed: reads _customer_sales_v1, which is kept up to date, instead of every order
 CREATE OR REPLACE VIEW {analytics}.customer_metrics_v2 {on_cluster} (
   customer_id Int64 COMMENT 'customers.id',
   name String COMMENT 'as it is now',

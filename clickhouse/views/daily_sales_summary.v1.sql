@@ -3,7 +3,7 @@
 -- requires: sales_facts_v1, first_sales_v1
 -- changed: first version
 CREATE OR REPLACE VIEW {analytics}.daily_sales_summary_v1 {on_cluster} (
-  day Date COMMENT 'UTC day',
+  day Date32 COMMENT 'in {time_zone}',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -39,7 +39,7 @@ SELECT
   customers - first_time_customers AS returning_customers
 FROM (
   SELECT
-    toDate(at) AS day,
+    toDate32(at, '{time_zone}') AS day,
     sum(facts.orders) AS orders,
     sum(facts.sales_orders) AS sales_orders,
     sum(facts.cancelled_orders) AS cancelled_orders,
@@ -56,7 +56,7 @@ FROM (
   GROUP BY day
 ) AS sales
 LEFT JOIN (
-  SELECT toDate(at) AS day, count() AS customers FROM {analytics}.first_sales_v1 GROUP BY day
+  SELECT toDate32(at, '{time_zone}') AS day, count() AS customers FROM {analytics}.first_sales_v1 GROUP BY day
 ) AS first ON first.day = sales.day
 ORDER BY day
-COMMENT 'Sales by UTC day: one row a day with an order or a line';
+COMMENT 'Sales by day in {time_zone}: one row a day with an order or a line';

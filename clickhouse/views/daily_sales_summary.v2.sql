@@ -1,9 +1,9 @@
 -- version: 2
 -- what: sales by day
 -- requires: _sales_days_v1
--- changed: reads _sales_days_v1, which is kept up to date, instead of every order; days and hours are those of the business's time zone
+-- changed: reads _sales_days_v1, which is kept up to date, instead of every order
 CREATE OR REPLACE VIEW {analytics}.daily_sales_summary_v2 {on_cluster} (
-  day Date COMMENT 'in {time_zone}',
+  day Date32 COMMENT 'in {time_zone}',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',

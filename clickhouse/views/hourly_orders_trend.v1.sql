@@ -3,7 +3,7 @@
 -- requires: sales_facts_v1
 -- changed: first version
 CREATE OR REPLACE VIEW {analytics}.hourly_orders_trend_v1 {on_cluster} (
-  hour DateTime('UTC') COMMENT 'UTC hour; the last one is still running',
+  hour DateTime('{time_zone}') COMMENT 'hour in {time_zone}; the last one is still running',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -13,7 +13,7 @@ CREATE OR REPLACE VIEW {analytics}.hourly_orders_trend_v1 {on_cluster} (
   average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
   customers UInt64 COMMENT 'known customers with a sales order in this hour'
 ) SQL SECURITY DEFINER AS
-WITH toStartOfHour(now('UTC')) AS this_hour
+WITH toStartOfHour(now('{time_zone}')) AS this_hour
 SELECT
   hours.hour AS hour,
   ifNull(sales.orders, 0) AS orders,
@@ -27,7 +27,7 @@ SELECT
 FROM (SELECT this_hour - toIntervalHour(arrayJoin(range(24))) AS hour) AS hours
 LEFT JOIN (
   SELECT
-    toStartOfHour(at) AS hour,
+    toStartOfHour(toTimeZone(at, '{time_zone}')) AS hour,
     sum(facts.orders) AS orders,
     sum(facts.sales_orders) AS sales_orders,
     sum(facts.cancelled_orders) AS cancelled_orders,
@@ -36,8 +36,8 @@ LEFT JOIN (
     sum(facts.revenue) AS revenue,
     uniqExactIf(facts.customer_id, facts.sales_orders = 1) AS customers
   FROM {analytics}.sales_facts_v1 AS facts
-  WHERE at >= this_hour - INTERVAL 23 HOUR
+  WHERE at >= this_hour - INTERVAL 23 HOUR AND at < this_hour + INTERVAL 1 HOUR
   GROUP BY hour
 ) AS sales ON sales.hour = hours.hour
 ORDER BY hour
-COMMENT 'The current UTC hour and the 23 before it; hours without orders are zeros';
+COMMENT 'The current hour in {time_zone} and the 23 before it; hours without orders are zeros';

@@ -1,7 +1,7 @@
 -- version: 2
 -- what: the last 24 hours by the hour, without gaps
 -- requires: _sales_slots_v1
--- changed: reads _sales_slots_v1, which is kept up to date, instead of every order; days and hours are those of the business's time zone
+-- changed: reads _sales_slots_v1, which is kept up to date, instead of every order
 CREATE OR REPLACE VIEW {analytics}.hourly_orders_trend_v2 {on_cluster} (
   hour DateTime('{time_zone}') COMMENT 'hour in {time_zone}; the last one is still running',
   orders UInt64 COMMENT 'orders placed, of every status',
@@ -36,7 +36,7 @@ LEFT JOIN (
     sum(slots.revenue) AS revenue,
     uniqExactArray(slots.customers) AS customers
   FROM {cdc}._sales_slots_v1 AS slots FINAL
-  WHERE slot >= this_hour - INTERVAL 23 HOUR
+  WHERE slot >= this_hour - INTERVAL 23 HOUR AND slot < this_hour + INTERVAL 1 HOUR
   GROUP BY hour
 ) AS sales ON sales.hour = hours.hour
 ORDER BY hour

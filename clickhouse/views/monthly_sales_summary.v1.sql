@@ -3,7 +3,7 @@
 -- requires: sales_facts_v1, first_sales_v1
 -- changed: first version
 CREATE OR REPLACE VIEW {analytics}.monthly_sales_summary_v1 {on_cluster} (
-  month Date COMMENT 'first day of the UTC month',
+  month Date32 COMMENT 'first day of the month in {time_zone}',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',
@@ -39,7 +39,7 @@ SELECT
   customers - first_time_customers AS returning_customers
 FROM (
   SELECT
-    toStartOfMonth(at) AS month,
+    makeDate32(toYear(at, '{time_zone}'), toMonth(at, '{time_zone}'), 1) AS month,
     sum(facts.orders) AS orders,
     sum(facts.sales_orders) AS sales_orders,
     sum(facts.cancelled_orders) AS cancelled_orders,
@@ -56,7 +56,7 @@ FROM (
   GROUP BY month
 ) AS sales
 LEFT JOIN (
-  SELECT toStartOfMonth(at) AS month, count() AS customers FROM {analytics}.first_sales_v1 GROUP BY month
+  SELECT makeDate32(toYear(at, '{time_zone}'), toMonth(at, '{time_zone}'), 1) AS month, count() AS customers FROM {analytics}.first_sales_v1 GROUP BY month
 ) AS first ON first.month = sales.month
 ORDER BY month
-COMMENT 'Sales by UTC month: one row a month with an order or a line';
+COMMENT 'Sales by month in {time_zone}: one row a month with an order or a line';

@@ -1,9 +1,9 @@
 -- version: 2
 -- what: sales by month
 -- requires: _sales_months_v1
--- changed: reads _sales_months_v1, which is kept up to date, instead of every order; months are those of the business's time zone
+-- changed: reads _sales_months_v1, which is kept up to date, instead of every order
 CREATE OR REPLACE VIEW {analytics}.monthly_sales_summary_v2 {on_cluster} (
-  month Date COMMENT 'first day of the month in {time_zone}',
+  month Date32 COMMENT 'first day of the month in {time_zone}',
   orders UInt64 COMMENT 'orders placed, of every status',
   sales_orders UInt64 COMMENT 'orders neither cancelled nor a return',
   cancelled_orders UInt64 COMMENT 'orders of status cancelled',

@@ -3,7 +3,7 @@
 -- requires: _foreign_orders_v1
 -- changed: first version
 CREATE OR REPLACE VIEW {analytics}.other_currencies_v1 {on_cluster} (
-  currency LowCardinality(String) COMMENT 'orders.currency; that of the business is {currency}',
+  currency LowCardinality(String) COMMENT 'orders.currency, empty where that is NULL; that of the business is {currency}',
   orders UInt64 COMMENT 'in it, of every status',
   newest_at DateTime64(6, 'UTC') COMMENT 'when the newest of them was placed'
 ) SQL SECURITY DEFINER AS

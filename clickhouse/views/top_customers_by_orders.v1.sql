@@ -18,7 +18,7 @@ CREATE OR REPLACE VIEW {analytics}.top_customers_by_orders_v1 {on_cluster} (
   average_order_value Nullable(Decimal(38, 3)) COMMENT 'revenue / sales_orders, rounded half away from zero; NULL without sales orders',
   first_order_at DateTime64(6, 'UTC') COMMENT 'first order of any status',
   last_order_at DateTime64(6, 'UTC') COMMENT 'last order of any status',
-  days_since_last_order Int64 COMMENT 'UTC calendar days from last_order_at to today',
+  days_since_last_order Int64 COMMENT 'calendar days in {time_zone} from last_order_at to today',
   is_returning Bool COMMENT 'more than one sales order'
 ) SQL SECURITY DEFINER AS
 SELECT row_number() OVER (ORDER BY sales_orders DESC, revenue DESC, customer_id) AS rank, *

@@ -1,7 +1,7 @@
 -- version: 2
 -- what: the 50 customers with the most sales orders
 -- requires: _top_customers_v1
--- changed: reads _top_customers_v1, which is kept up to date, instead of ranking everybody; days and hours are those of the business's time zone
+-- changed: reads _top_customers_v1, which is kept up to date, instead of ranking everybody
 CREATE OR REPLACE VIEW {analytics}.top_customers_by_orders_v2 {on_cluster} (
   rank UInt64 COMMENT '1 is first',
   customer_id Int64 COMMENT 'customers.id',
