@@ -1,4 +1,4 @@
-import {type MigrateOptions, migrate} from '../clickhouse/migrate.ts';
+import {migrate} from '../clickhouse/migrate.ts';
 import type {Names} from '../clickhouse/migration-files.ts';
 import {Budget} from './budget.ts';
 import type {Log} from './observe/log.ts';
@@ -53,11 +53,6 @@ export const databasesOf = (settings: Settings): Required<Omit<Names, 'cluster'>
 });
 
 /** Applies the SQL of `clickhouse/` whose requirements are there. */
-export async function migrateAll(
-  client: ClickHouseClient,
-  settings: Settings,
-  log: Log,
-  more: Pick<MigrateOptions, 'changeMadeWith'> = {},
-) {
-  return migrate({client, databases: databasesOf(settings), log: line => log.info({}, line), ...more});
+export async function migrateAll(client: ClickHouseClient, settings: Settings, log: Log) {
+  return migrate({client, databases: databasesOf(settings), log: line => log.info({}, line)});
 }

@@ -99,7 +99,7 @@ export const FAILURES = {
   },
   'ch.made_otherwise': {
     reaction: 'halt',
-    hint: 'set FRESHET_TIME_ZONE and FRESHET_CURRENCY back; or stop the pipeline, run `freshet migrate`, and start it: the views are filled anew',
+    hint: 'set FRESHET_TIME_ZONE and FRESHET_CURRENCY back; or stop the pipeline, run `freshet migrate --anew`, and start it: the views are filled anew',
   },
   'ch.rollups_taken': {
     reaction: 'retry',

@@ -74,16 +74,20 @@ async function applyReady(
   const {client} = options;
   const names = namesOf(options);
   const files = options.files ?? readMigrationFiles();
-  const look = async () => refuseChanged(planMigration(files, await readSchemaState(client, names)));
+  const look = async () => {
+    const state = await readSchemaState(client, names);
+    refuseMadeOtherwise(state, names);
+    return refuseChanged(planMigration(files, state));
+  };
 
   const applied: string[] = [];
-  await checkMadeWith(options, files);
+  if (options.changeMadeWith) await dropMadeOtherwise(options, files);
   let plan = await look();
   if (plan.ready.length > 0) {
     await createHistory(client, names);
-    await recordMadeWith(client, names);
     await locked(options, async lock => {
       plan = await look(); // Another runner may have been quicker.
+      await recordMadeWith(client, names);
       for (const file of plan.ready) {
         await lock.alive();
         await applyFile({...options, files}, names, file);
@@ -95,17 +99,14 @@ async function applyReady(
 }
 
 /**
- * Days of two time zones must not stand in one table, nor amounts of two currencies. Throws `ch.made_otherwise` where
- * what is there is of another one; where that may be changed, it goes, and the views are away until what they read is
- * filled anew.
+ * Days of two time zones must not stand in one table, nor amounts of two currencies: what is of another one goes, and
+ * the views are away until what they read is filled anew.
  */
-async function checkMadeWith(options: MigrateOptions, files: readonly MigrationFile[]): Promise<void> {
-  const {client, log, changeMadeWith} = options;
+async function dropMadeOtherwise(options: MigrateOptions, files: readonly MigrationFile[]): Promise<void> {
+  const {client, log} = options;
   const names = namesOf(options);
-  const state = await readSchemaState(client, names);
-  const changed = madeOtherwise(state, names);
+  const changed = madeOtherwise(await readSchemaState(client, names), names);
   if (changed.length === 0) return;
-  if (!changeMadeWith) refuseMadeOtherwise(state, names);
   for (const {name, before, now} of changed)
     log?.(`${name} was ${before} and is ${now}: what depends on it is made and filled anew`);
   const gone = new Set<string>();

@@ -1,8 +1,7 @@
 import type {MigrateOptions} from '../../clickhouse/migrate.ts';
-import {migrationStatus} from '../../clickhouse/migrate.ts';
+import {migrate, migrationStatus} from '../../clickhouse/migrate.ts';
 import {dropVersion, rollBack, viewVersions} from '../../clickhouse/versions.ts';
-import {databasesOf, migrateAll} from '../context.ts';
-import {createLog} from '../observe/log.ts';
+import {databasesOf} from '../context.ts';
 import {textTable} from '../observe/text-table.ts';
 import type {Settings} from '../settings/settings.ts';
 import {clickhouseClient} from '../sink/clickhouse.ts';
@@ -19,11 +18,16 @@ async function connected<T>(settings: Settings, work: (options: MigrateOptions) 
 const waitsFor = ({file, missing}: {file: string; missing: readonly string[]}): string =>
   `· ${file} waits for ${missing.join('; ')}`;
 
-/** Applies what can be applied. */
-export const migrateApply = (settings: Settings): Promise<number> =>
-  connected(settings, async ({client}) => {
-    const {applied, present, waiting} = await migrateAll(client, settings, createLog('warn'), {
-      changeMadeWith: true,
+/**
+ * Applies what can be applied. `anew` lets go what is of another time zone or currency; without it that is refused,
+ * since a shell that lacks a setting would do the same.
+ */
+export const migrateApply = (settings: Settings, {anew}: {anew: boolean}): Promise<number> =>
+  connected(settings, async options => {
+    const {applied, present, waiting} = await migrate({
+      ...options,
+      log: line => console.log(line),
+      changeMadeWith: anew,
     });
     console.log(`${applied.length} applied, ${present.length} there before`);
     for (const one of waiting) console.log(waitsFor(one));
