@@ -103,3 +103,29 @@ test('S17 a table whose rows ClickHouse refuses is parked, the others go on, and
   ]);
   t.deepEqual(await query(parkedNow), []);
 });
+
+test('every column of a target and of its current rows says what it is at the source, also once it was changed', async t => {
+  const world = await startPipeline(t, `${DDL}; INSERT INTO t VALUES (1, 'a', 1.5)`);
+  await world.caughtUp();
+  await world.pg.query('ALTER TABLE t ADD COLUMN tags text[], ALTER COLUMN n TYPE numeric(14,3)');
+  await world.pg.query('ALTER TABLE t RENAME COLUMN v TO note');
+  await world.pg.query(`INSERT INTO t VALUES (2, 'b', 2.5, '{x}')`);
+  await world.caughtUp();
+  const described = (database: string) =>
+    world.query(
+      `SELECT name, comment FROM system.columns WHERE database = '${database}' AND table IN ('t', 'public__t') ORDER BY position`,
+    );
+  const own = {n: 'numeric(14,3) at the source', tags: 'text[] at the source'};
+  const {FRESHET_CLICKHOUSE_DATABASE: cdc, FRESHET_ANALYTICS_DATABASE: analytics} = world.settings;
+  t.deepEqual(Object.fromEntries((await described(analytics)).map(({name, comment}) => [name, comment])), {
+    id: 'int8 at the source, of the key',
+    note: 'text at the source',
+    ...own,
+  });
+  const target = Object.fromEntries((await described(cdc)).map(({name, comment}) => [name, comment]));
+  t.like(target, {id: 'int8 at the source, of the key', v: 'text at the source', ...own});
+  t.deepEqual(
+    Object.keys(target).filter(name => target[name] === ''),
+    [],
+  );
+});

@@ -10,14 +10,24 @@ import {
   targetName,
   viewName,
 } from '../source/table-schema.ts';
+import {typeText} from '../types/types.ts';
 import {type ClickHouseClient, chLiteral, chName, command, rows} from './clickhouse.ts';
 
 /** Behind the source's columns in every target table. A source column may not have one of these names. */
-export const TECHNICAL_COLUMNS: readonly (readonly [string, string])[] = [
-  ['_version', 'UInt128'],
-  ['_is_deleted', 'UInt8'],
-  ['_commit_ts', "DateTime64(6, 'UTC')"],
-  ['_ingested_at', "DateTime64(3, 'UTC') DEFAULT now64(3)"],
+export const TECHNICAL_COLUMNS: readonly (readonly [name: string, type: string, about: string])[] = [
+  ['_version', 'UInt128', 'of versions of a row, that with the highest is its newest'],
+  ['_is_deleted', 'UInt8', '1: the row was deleted'],
+  ['_commit_ts', "DateTime64(6, 'UTC')", 'when its change was committed at the source'],
+  ['_ingested_at', "DateTime64(3, 'UTC') DEFAULT now64(3)", 'when this version was written here'],
+];
+
+/** What explorers read of a column. */
+const about = ({type, inKey}: ColumnSchema): string =>
+  `${typeText(type)} at the source${inKey ? ', of the key' : ''}`;
+
+const wantedColumns = (table: TableSchema): (readonly [name: string, type: string, about: string])[] => [
+  ...table.columns.map(column => [column.target, column.stored.column, about(column)] as const),
+  ...TECHNICAL_COLUMNS,
 ];
 
 /** The target table of a source table, quoted. */
@@ -33,10 +43,9 @@ export async function createTarget(
   settings: Settings,
   table: TableSchema,
 ): Promise<void> {
-  const columns = [
-    ...table.columns.map(column => [column.target, column.stored.column] as const),
-    ...TECHNICAL_COLUMNS,
-  ];
+  const columns = wantedColumns(table).map(
+    ([name, type, text]) => `${chName(name)} ${type} COMMENT ${chLiteral(text)}`,
+  );
   const key = targetKey(table)
     .map(name => chName(name))
     .join(', ');
@@ -45,7 +54,7 @@ export async function createTarget(
   const fsync = settings.FRESHET_CLICKHOUSE_FSYNC ? ', fsync_after_insert = 1, fsync_part_directory = 1' : '';
   await command(
     client,
-    `CREATE TABLE IF NOT EXISTS ${targetTable(settings, table)} (${columns.map(([name, type]) => `${chName(name)} ${type}`).join(', ')})
+    `CREATE TABLE IF NOT EXISTS ${targetTable(settings, table)} (${columns.join(', ')})
      ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY (${key}) SETTINGS ${granule}${fsync}
      COMMENT ${chLiteral(commentOf(table))}`,
   );
@@ -90,6 +99,11 @@ export async function showTarget(
      AS SELECT ${columns.join(', ')} FROM ${targetTable(settings, table)} FINAL WHERE _is_deleted = 0
      COMMENT ${chLiteral(`Current rows of ${table.name}`)}`,
   );
+  // Said with their types in the statement above, values would be converted where a type is not just the target's.
+  const comments = table.columns.map(
+    column => `COMMENT COLUMN ${chName(column.name)} ${chLiteral(about(column))}`,
+  );
+  await command(client, `ALTER TABLE ${currentRows(settings, table)} ${comments.join(', ')}`);
 }
 
 /** Nobody can read the table's current rows any more; what was stored stays. */
@@ -123,14 +137,14 @@ export async function widenTarget(
     const fallback = value === undefined ? '' : ` DEFAULT ${value}`;
     await command(
       client,
-      `ALTER TABLE ${target} ADD COLUMN IF NOT EXISTS ${chName(column.target)} ${column.stored.column}${fallback} AFTER ${chName(last ?? '')}`,
+      `ALTER TABLE ${target} ADD COLUMN IF NOT EXISTS ${chName(column.target)} ${column.stored.column}${fallback} COMMENT ${chLiteral(about(column))} AFTER ${chName(last ?? '')}`,
     );
   }
   // The parts are rewritten in the background; until then the old values are converted as they are read.
-  for (const {target: name, stored} of widened) {
+  for (const column of widened) {
     await command(
       client,
-      `ALTER TABLE ${target} MODIFY COLUMN ${chName(name)} ${stored.column} SETTINGS alter_sync = 0`,
+      `ALTER TABLE ${target} MODIFY COLUMN ${chName(column.target)} ${column.stored.column} COMMENT ${chLiteral(about(column))} SETTINGS alter_sync = 0`,
     );
   }
 }
@@ -203,11 +217,7 @@ async function checkTarget(client: ClickHouseClient, settings: Settings, table: 
     ),
   ]);
   const plain = (type: string): string => type.replace(/ DEFAULT .*/, '').replaceAll(' ', '');
-  const wanted = [
-    ...table.columns.map(column => [column.target, column.stored.column] as const),
-    ...TECHNICAL_COLUMNS,
-  ];
-  const problems = wanted.flatMap(([name, type]) => {
+  const problems = wantedColumns(table).flatMap(([name, type]) => {
     const column = found.find(candidate => candidate.name === name);
     if (!column) return [`column ${name} is missing`];
     return plain(column.type) === plain(type) ? [] : [`column ${name} is ${column.type}, not ${type}`];

@@ -4,7 +4,7 @@ import {BUILT_IN_TYPES} from './built-in.ts';
 import * as encode from './encode.ts';
 import {EXTENSION_TYPES} from './extensions.ts';
 import {type CopyForm, output, type TypeMapping, text, type WireForm} from './mapping.ts';
-import {numericMapping} from './numeric.ts';
+import {numericMapping, precisionAndScale} from './numeric.ts';
 import {REFUSED} from './refused.ts';
 
 /** Every supported base type. One without a row is refused; it does not become a String by default. */
@@ -25,6 +25,13 @@ export interface PgType {
   readonly modifier: number;
   readonly array: boolean;
   readonly delimiter: string;
+}
+
+/** The type as PostgreSQL's users write it, as far as it decides what is stored: `numeric(12,3)`, `text[]`. */
+export function typeText({name, modifier, array}: PgType): string {
+  const declared = name === 'numeric' ? precisionAndScale(modifier) : undefined;
+  const size = declared ? `(${declared.precision},${declared.scale})` : '';
+  return `${name}${size}${array ? '[]' : ''}`;
 }
 
 /** How a column is stored, read, written and compared. */
