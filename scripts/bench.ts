@@ -1,5 +1,5 @@
 // `npm run bench`: Freshet and its peers in turn, on the same servers, with the same work.
-import {mkdir, mkdtemp, rm, writeFile} from 'node:fs/promises';
+import {mkdir, mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {Command, InvalidArgumentError} from 'commander';
@@ -7,9 +7,18 @@ import pg from 'pg';
 import {textTable} from '../cdc/observe/text-table.ts';
 import {installDebezium} from './bench/debezium.ts';
 import type {System} from './bench/ground.ts';
-import {describeMachine} from './bench/machine.ts';
+import {COMMIT, describeMachine, LOAD, type Machine} from './bench/machine.ts';
 import {measure, sizes} from './bench/measure.ts';
-import {failure, markdown, number, type Outcome, type Report, summarise, tables} from './bench/report.ts';
+import {
+  failure,
+  markdown,
+  number,
+  type Outcome,
+  outcomesOf,
+  Report,
+  summarise,
+  tables,
+} from './bench/report.ts';
 import {SYSTEMS} from './bench/systems.ts';
 import {WORKLOADS, type Workload} from './bench/workloads.ts';
 import {withWorld} from './bench/world.ts';
@@ -21,6 +30,7 @@ interface Options {
   readonly repeats: number;
   readonly scale: number;
   readonly out: string;
+  readonly continue: boolean;
 }
 
 const positive = (text: string): number => {
@@ -39,6 +49,7 @@ const options = new Command('bench')
   .option('--repeats <times>', 'how often each is run', whole, 5)
   .option('--scale <factor>', 'how much work: 1 is a backlog of a million rows', positive, 1)
   .option('--out <folder>', 'where the report goes', 'docs/benchmarks')
+  .option('--continue', 'go on with the report that is there, which was broken off', false)
   .addHelpText(
     'after',
     `\nWorkloads: ${WORKLOADS.map(({name}) => name).join(', ')}\nSystems: ${SYSTEMS.map(({name}) => name).join(', ')}`,
@@ -72,7 +83,6 @@ async function bench(): Promise<number> {
   if (plan.some(({system}) => system.name === 'debezium')) await installDebezium();
   const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-bench-'));
   const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
-  const outcomes: Outcome[] = [];
   const startedAt = Date.now();
   let stack: Stack | undefined;
   try {
@@ -80,22 +90,30 @@ async function bench(): Promise<number> {
     stack = await startStack({dataDir, kafka: true, ports, durable: false});
     await calm(stack);
     const machine = await describeMachine(stack);
+    const earlier = options.continue ? await earlierReport(machine) : undefined;
+    const outcomes = outcomesOf(earlier?.rows ?? []);
+    const left = plan.filter(
+      ({workload, system, repeat}) =>
+        !outcomes.some(
+          done => done.workload === workload.name && done.system === system.name && done.repeat === repeat,
+        ),
+    );
     console.log(
-      `${plan.length} runs\n${textTable(Object.entries(machine).map(([what, found]) => ({what, found})))}`,
+      `${left.length} runs\n${textTable(Object.entries(machine).map(([what, found]) => ({what, found})))}`,
     );
     const report = (): Report => ({
-      machine,
+      machine: earlier?.machine ?? machine,
       scale: options.scale,
       repeats: options.repeats,
-      at: new Date(startedAt).toISOString(),
+      at: earlier?.at ?? new Date(startedAt).toISOString(),
       rows: summarise(outcomes),
       failed: outcomes.flatMap(({values, ...line}) => (values ? [] : [line])),
     });
-    for (const [at, {workload, system, repeat}] of plan.entries()) {
-      const outcome = await run(stack, dataDir, at, {workload, system, repeat});
+    for (const [at, one] of left.entries()) {
+      const outcome = await run(stack, dataDir, at, one);
       outcomes.push(outcome);
-      const left = ((Date.now() - startedAt) / 60_000 / (at + 1)) * (plan.length - at - 1);
-      console.log(`${at + 1}/${plan.length} ${told(outcome)}, ${left.toFixed(1)} min left`);
+      const minutes = ((Date.now() - startedAt) / 60_000 / (at + 1)) * (left.length - at - 1);
+      console.log(`${at + 1}/${left.length} ${told(outcome)}, ${minutes.toFixed(1)} min left`);
       await write(report()); // what is broken off leaves something
     }
     for (const [title, lines] of tables(report()))
@@ -108,6 +126,16 @@ async function bench(): Promise<number> {
     await stack?.stop();
     await rm(dataDir, {recursive: true, force: true});
   }
+}
+
+/** The report that is gone on with: on the same machine and of as much work, or figures would not compare. It names every commit. */
+async function earlierReport(machine: Machine): Promise<Report> {
+  const earlier = Report.parse(JSON.parse(await readFile(path.join(options.out, 'latest.json'), 'utf8')));
+  const same = (of: Machine): string => JSON.stringify({...of, [COMMIT]: '', [LOAD]: ''});
+  if (same(earlier.machine) !== same(machine) || earlier.scale !== options.scale)
+    throw new StackError('The report that is there is of another machine, or another scale.');
+  const commits = [earlier.machine[COMMIT], machine[COMMIT]];
+  return {...earlier, machine: {...earlier.machine, [COMMIT]: [...new Set(commits)].join(', ')}};
 }
 
 function chosen<T extends {readonly name: string}>(all: readonly T[], names: string | undefined): T[] {

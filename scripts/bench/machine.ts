@@ -5,8 +5,11 @@ import pg from 'pg';
 import {kafkaVersion} from '../kafka/kafka.mjs';
 import type {Stack} from '../stack/stack.ts';
 
-/** What figures were taken on. */
+/** What figures were taken on, and of which commit. */
 export type Machine = Readonly<Record<string, string>>;
+
+export const COMMIT = 'Freshet';
+export const LOAD = 'load before the first run';
 
 /** The machine and the versions of what runs on it. */
 export async function describeMachine({pgUrl, clickhouseUrl}: Stack): Promise<Machine> {
@@ -19,12 +22,17 @@ export async function describeMachine({pgUrl, clickhouseUrl}: Stack): Promise<Ma
     spawnSync('java', ['-version'], {encoding: 'utf8'}).stderr ?? '',
   )?.[1];
   const pom = readFileSync(new URL('peers/pom.xml', import.meta.url), 'utf8');
+  const commit = spawnSync('git', ['describe', '--always', '--dirty'], {
+    cwd: import.meta.dirname,
+    encoding: 'utf8',
+  }).stdout?.trim();
   return {
+    [COMMIT]: commit || 'of no commit',
     CPU: os.cpus()[0]?.model ?? 'unknown',
     cores: String(os.availableParallelism()),
     memory: `${(os.totalmem() / 2 ** 30).toFixed(0)} GiB`,
     kernel: `${os.type()} ${os.release()}`,
-    'load before the first run': os.loadavg()[0]!.toFixed(1),
+    [LOAD]: os.loadavg()[0]!.toFixed(1),
     Node: process.version,
     PostgreSQL: rows[0]?.version ?? '',
     ClickHouse: (await answer.text()).trim(),

@@ -1,7 +1,7 @@
 import test from 'ava';
 import {percentile} from './latency.ts';
 import {sizes} from './measure.ts';
-import {failure, markdown, median, type Outcome, ratio, summarise, tables} from './report.ts';
+import {failure, markdown, median, type Outcome, outcomesOf, ratio, summarise, tables} from './report.ts';
 import {SYSTEMS} from './systems.ts';
 import {WORKLOADS} from './workloads.ts';
 
@@ -59,6 +59,15 @@ test('each metric of a system on a workload is one row, with the value of every 
       'debezium p50_ms ms',
       'debezium p99_ms ms',
     ],
+  );
+});
+
+test('rows give back the runs that they came of', t => {
+  const rows = summarise(OUTCOMES);
+  t.deepEqual(summarise(outcomesOf(rows)), rows);
+  t.deepEqual(
+    outcomesOf(rows).map(({workload, system, repeat}) => `${workload} ${system} ${repeat}`),
+    ['w freshet-kafka 1', 'w freshet-kafka 2', 'w debezium 1', 'latency-10 debezium 1'],
   );
 });
 

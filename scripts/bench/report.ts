@@ -1,4 +1,4 @@
-import type {Machine} from './machine.ts';
+import {z} from 'zod';
 import type {Values} from './stages.ts';
 
 /** What came of one run: its values, or why it failed. */
@@ -11,23 +11,30 @@ export interface Outcome {
 }
 
 /** One figure: the median of its runs. */
-export interface Row {
-  readonly workload: string;
-  readonly system: string;
-  readonly metric: string;
-  readonly unit: string;
-  readonly median: number;
-  readonly runs: readonly number[];
-}
+const Row = z.object({
+  workload: z.string(),
+  system: z.string(),
+  metric: z.string(),
+  unit: z.string(),
+  median: z.number(),
+  runs: z.array(z.number()).readonly(),
+});
+export type Row = Readonly<z.infer<typeof Row>>;
 
-export interface Report {
-  readonly machine: Machine;
-  readonly scale: number;
-  readonly repeats: number;
-  readonly at: string;
-  readonly rows: readonly Row[];
-  readonly failed: readonly Pick<Outcome, 'workload' | 'system' | 'repeat' | 'failed'>[];
-}
+/** What `latest.json` holds. */
+export const Report = z.object({
+  machine: z.record(z.string(), z.string()),
+  scale: z.number(),
+  repeats: z.number(),
+  at: z.string(),
+  rows: z.array(Row).readonly(),
+  failed: z
+    .array(
+      z.object({workload: z.string(), system: z.string(), repeat: z.number(), failed: z.string().optional()}),
+    )
+    .readonly(),
+});
+export type Report = Readonly<z.infer<typeof Report>>;
 
 /** The middle of the values; between the two in the middle of an even number. */
 export function median(values: readonly number[]): number {
@@ -66,6 +73,19 @@ export function summarise(outcomes: readonly Outcome[]): Row[] {
     median: rounded(median(runs)),
     runs,
   }));
+}
+
+/** The runs that rows came of: what `summarise` makes the same rows of. Those of one system are told apart by their order. */
+export function outcomesOf(rows: readonly Row[]): Outcome[] {
+  const outcomes = new Map<string, Outcome & {values: Record<string, number>}>();
+  for (const {workload, system, metric, runs} of rows)
+    for (const [i, value] of runs.entries()) {
+      const key = [workload, system, i].join('\t');
+      const outcome = outcomes.get(key) ?? {workload, system, repeat: i + 1, values: {}};
+      outcomes.set(key, outcome);
+      outcome.values[metric] = value;
+    }
+  return [...outcomes.values()];
 }
 
 /** What others are compared with, and in which way. */
