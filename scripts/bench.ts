@@ -1,4 +1,5 @@
 // `npm run bench`: Freshet and its peers in turn, on the same servers, with the same work.
+import {existsSync} from 'node:fs';
 import {mkdir, mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
@@ -91,12 +92,10 @@ async function bench(): Promise<number> {
     await calm(stack);
     const machine = await describeMachine(stack);
     const earlier = options.continue ? await earlierReport(machine) : undefined;
-    const outcomes = outcomesOf(earlier?.rows ?? []);
+    const outcomes: Outcome[] = [...outcomesOf(earlier?.rows ?? []), ...(earlier?.failed ?? [])];
+    const done = Map.groupBy(outcomes, ({workload, system}) => `${workload} ${system}`);
     const left = plan.filter(
-      ({workload, system, repeat}) =>
-        !outcomes.some(
-          done => done.workload === workload.name && done.system === system.name && done.repeat === repeat,
-        ),
+      ({workload, system, repeat}) => repeat > (done.get(`${workload.name} ${system.name}`)?.length ?? 0),
     );
     console.log(
       `${left.length} runs\n${textTable(Object.entries(machine).map(([what, found]) => ({what, found})))}`,
@@ -107,7 +106,7 @@ async function bench(): Promise<number> {
       repeats: options.repeats,
       at: earlier?.at ?? new Date(startedAt).toISOString(),
       rows: summarise(outcomes),
-      failed: outcomes.flatMap(({values, ...line}) => (values ? [] : [line])),
+      failed: outcomes.flatMap(({values, failed = '', ...line}) => (values ? [] : [{...line, failed}])),
     });
     for (const [at, one] of left.entries()) {
       const outcome = await run(stack, dataDir, at, one);
@@ -130,7 +129,9 @@ async function bench(): Promise<number> {
 
 /** The report that is gone on with: on the same machine and of as much work, or figures would not compare. It names every commit. */
 async function earlierReport(machine: Machine): Promise<Report> {
-  const earlier = Report.parse(JSON.parse(await readFile(path.join(options.out, 'latest.json'), 'utf8')));
+  const file = path.join(options.out, 'latest.json');
+  if (!existsSync(file)) throw new StackError(`There is no report to go on with: ${file}`);
+  const earlier = Report.parse(JSON.parse(await readFile(file, 'utf8')));
   const same = (of: Machine): string => JSON.stringify({...of, [COMMIT]: '', [LOAD]: ''});
   if (same(earlier.machine) !== same(machine) || earlier.scale !== options.scale)
     throw new StackError('The report that is there is of another machine, or another scale.');

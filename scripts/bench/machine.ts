@@ -1,6 +1,7 @@
 import {spawnSync} from 'node:child_process';
 import {readFileSync} from 'node:fs';
 import os from 'node:os';
+import path from 'node:path';
 import pg from 'pg';
 import {kafkaVersion} from '../kafka/kafka.mjs';
 import type {Stack} from '../stack/stack.ts';
@@ -22,10 +23,12 @@ export async function describeMachine({pgUrl, clickhouseUrl}: Stack): Promise<Ma
     spawnSync('java', ['-version'], {encoding: 'utf8'}).stderr ?? '',
   )?.[1];
   const pom = readFileSync(new URL('peers/pom.xml', import.meta.url), 'utf8');
-  const commit = spawnSync('git', ['describe', '--always', '--dirty'], {
-    cwd: import.meta.dirname,
-    encoding: 'utf8',
-  }).stdout?.trim();
+  const git = (...args: readonly string[]): string =>
+    spawnSync('git', args, {cwd: path.join(import.meta.dirname, '../..'), encoding: 'utf8'}).stdout?.trim() ??
+    '';
+  // The report that is being written is no change.
+  const isChanged = git('status', '--porcelain', '--', '.', ':!docs/benchmarks') !== '';
+  const commit = `${git('rev-parse', '--short', 'HEAD')}${isChanged ? ' and changes' : ''}`;
   return {
     [COMMIT]: commit || 'of no commit',
     CPU: os.cpus()[0]?.model ?? 'unknown',

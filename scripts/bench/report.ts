@@ -30,7 +30,12 @@ export const Report = z.object({
   rows: z.array(Row).readonly(),
   failed: z
     .array(
-      z.object({workload: z.string(), system: z.string(), repeat: z.number(), failed: z.string().optional()}),
+      z.object({
+        workload: z.string(),
+        system: z.string(),
+        repeat: z.number(),
+        failed: z.string().default(''),
+      }),
     )
     .readonly(),
 });
@@ -242,7 +247,7 @@ interface Named {
 
 /** One line for a run that failed. */
 export const failure = ({workload, system, repeat, failed}: Report['failed'][number]): string =>
-  `${workload}, ${system}, repeat ${repeat}: ${(failed ?? '').replaceAll(/\s+/g, ' ').slice(0, 300)}`;
+  `${workload}, ${system}, repeat ${repeat}: ${failed.replaceAll(/\s+/g, ' ').slice(0, 300)}`;
 
 function markdownTable(lines: readonly Cells[]): string {
   const names = [...new Set(lines.flatMap(Object.keys))].filter(name =>
