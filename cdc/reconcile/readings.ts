@@ -1,7 +1,7 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import type {ClientBase} from 'pg';
 import {z} from 'zod';
-import {asTargetError, type ClickHouseClient} from '../sink/clickhouse.ts';
+import {asTargetError, type ClickHouseClient, LONG_STATEMENT} from '../sink/clickhouse.ts';
 import type {ChecksumSql, PgQuery} from './checksum.ts';
 import {type Fingerprint, type Fingerprints, NOTHING, type Values} from './settling.ts';
 
@@ -111,8 +111,7 @@ async function targetRows(client: ClickHouseClient, query: string): Promise<unkn
         http_headers_progress_interval_ms: '60000',
         // Rows are joined into one text each: blocks of the usual 65 thousand large rows would not fit in memory.
         max_block_size: '4096',
-        // Thousands of keys and bounds are named in one statement.
-        max_query_size: String(64 << 20),
+        ...LONG_STATEMENT,
       },
     });
     return await result.json();

@@ -1,6 +1,6 @@
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
-import {asTargetError, type ClickHouseClient, chLiteral} from '../sink/clickhouse.ts';
+import {asTargetError, type ClickHouseClient, chLiteral, LONG_STATEMENT} from '../sink/clickhouse.ts';
 import {SnapshotBatch} from '../sink/snapshot-batch.ts';
 import {type Lsn, rowVersion} from '../source/lsn.ts';
 import {clientConfig, withClient} from '../source/postgres.ts';
@@ -123,7 +123,7 @@ async function deleteKeys(
     SELECT DISTINCT ${columns}, toUInt128('${version}'), 1, fromUnixTimestamp64Micro(${commitMicros}, 'UTC')
     FROM ${target} WHERE ${targetKey(table)} IN (${keys.map(chLiteral).join(', ')})`;
   try {
-    await client.command({query, clickhouse_settings: {max_query_size: String(64 << 20)}});
+    await client.command({query, clickhouse_settings: LONG_STATEMENT});
   } catch (error) {
     throw asTargetError(error);
   }

@@ -1,5 +1,6 @@
 import test from 'ava';
 import {type Corner, sharePipeline} from '../test-support/share-pipeline.ts';
+import {startPipeline, transport} from '../test-support/start-pipeline.ts';
 import {Registry} from './registry.ts';
 import {inPieces} from './toast-pieces.ts';
 
@@ -254,3 +255,25 @@ test('R7 small changes of many large rows: what is looked up at a time is bounde
     (await pg.query('SELECT id, n, upper(md5(body)) AS body FROM l ORDER BY id')).rows,
   );
 });
+
+for (const way of new Set(['direct', transport()])) {
+  test(`R7 one UPDATE of thousands of rows looks up more keys than a statement of ClickHouse usually holds (${way})`, async t => {
+    const {pg, query, caughtUp} = await startPipeline(
+      t,
+      `CREATE TABLE many (id uuid PRIMARY KEY, flag bool, body text); ALTER TABLE many ALTER body SET STORAGE EXTERNAL;
+       INSERT INTO many SELECT gen_random_uuid(), false, repeat(chr(65 + i % 26), 2100) FROM generate_series(1, 10000) i`,
+      {FRESHET_TRANSPORT: way},
+    );
+    await caughtUp();
+    await pg.query('UPDATE many SET flag = true');
+    await caughtUp();
+    const large = 'SELECT flag, length(body) AS length, left(body, 1) AS letter, count(*)';
+    t.deepEqual(
+      await query(`${large} AS count FROM {an}.many GROUP BY 1, 2, 3 ORDER BY letter`),
+      (await pg.query(`${large} FROM many GROUP BY 1, 2, 3 ORDER BY letter`)).rows.map(row => ({
+        ...row,
+        length: String(row.length),
+      })),
+    );
+  });
+}
