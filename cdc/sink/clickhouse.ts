@@ -158,11 +158,15 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   '202': 'ch.overloaded', // TOO_MANY_SIMULTANEOUS_QUERIES
   '209': 'ch.unavailable', // SOCKET_TIMEOUT
   '210': 'ch.unavailable', // NETWORK_ERROR
+  '225': 'ch.unavailable', // NO_ZOOKEEPER
   '236': 'ch.unavailable', // ABORTED
   '241': 'ch.overloaded', // MEMORY_LIMIT_EXCEEDED
   '242': 'ch.unavailable', // TABLE_IS_READ_ONLY
   '243': 'ch.overloaded', // NOT_ENOUGH_SPACE
   '252': 'ch.overloaded', // TOO_MANY_PARTS
+  '319': 'ch.unavailable', // UNKNOWN_STATUS_OF_INSERT
+  '394': 'ch.unavailable', // QUERY_WAS_CANCELLED, also by a stop in good order
+  '439': 'ch.overloaded', // CANNOT_SCHEDULE_TASK
   '497': 'ch.auth', // ACCESS_DENIED
   '516': 'ch.auth', // AUTHENTICATION_FAILED
   '999': 'ch.unavailable', // KEEPER_EXCEPTION
@@ -181,6 +185,12 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   '469': 'ch.rejected', // VIOLATED_CONSTRAINT
 };
 const NETWORK = /ECONN|EPIPE|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOST|socket hang up|timeout|aborted/i;
+/**
+ * A refusal without a code of ClickHouse's comes from somebody in between, such as a load balancer that has no server to
+ * pass a request on to; the client (1.23.1) throws its text as a plain Error.
+ */
+const isOfAnother = (error: unknown): boolean =>
+  error instanceof Error && error.constructor === Error && !('code' in error);
 
 export function asTargetError(error: unknown): PipelineError {
   if (error instanceof PipelineError) return error;
@@ -188,7 +198,7 @@ export function asTargetError(error: unknown): PipelineError {
   const failure =
     error instanceof ClickHouseError
       ? (CODES[error.code] ?? 'ch.query')
-      : NETWORK.test(`${code} ${message}`)
+      : isOfAnother(error) || NETWORK.test(`${code} ${message}`)
         ? 'ch.unavailable'
         : 'ch.query';
   return new PipelineError(failure, `ClickHouse: ${message.slice(0, 500)}${code ? ` (${code})` : ''}`, {

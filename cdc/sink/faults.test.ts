@@ -1,6 +1,9 @@
+import {once} from 'node:events';
+import {createServer, request} from 'node:http';
+import type {AddressInfo} from 'node:net';
 import test from 'ava';
 import {startProxy} from '../test-support/proxy.ts';
-import {type Running, server, startPipeline, transport} from '../test-support/start-pipeline.ts';
+import {type Running, type Scope, server, startPipeline, transport} from '../test-support/start-pipeline.ts';
 import {until} from '../test-support/until.ts';
 import {command} from './clickhouse.ts';
 
@@ -58,6 +61,60 @@ for (const [what, [code, settings]] of Object.entries(REFUSALS)) {
     t.deepEqual(...(await same(world)));
   });
 }
+
+test('O5 somebody kills the query of an insert (394): it is sent again', async t => {
+  const world = await startPipeline(t, DDL);
+  const {pg, ch, settings, query} = world;
+  await world.caughtUp();
+  const target = `${settings.FRESHET_CLICKHOUSE_DATABASE}.public__a`;
+  await command(ch, `ALTER TABLE ${target} ADD CONSTRAINT slow CHECK sleepEachRow(1) = 0`);
+  await pg.query('INSERT INTO a VALUES (1, 1), (2, 2)');
+  const kill = `KILL QUERY WHERE query LIKE 'INSERT INTO %{cdc}%public__a%' SYNC`;
+  await until(async () => (await query(kill)).length > 0);
+  await world.caughtUp();
+  t.is(told(world, 'ch.unavailable'), 1, world.log.lines.join('\n'));
+  t.deepEqual(...(await same(world)));
+});
+
+/** In front of ClickHouse; `down` holds what it answers to inserts while it knows no server. */
+async function loadBalancer(t: Scope): Promise<{url: string; down: number[]}> {
+  const down: number[] = [];
+  const listener = createServer((asked, answer) => {
+    const status = asked.url?.includes('INSERT') ? down.shift() : undefined;
+    if (status) {
+      asked.resume();
+      answer
+        .writeHead(status, {'content-type': 'text/html'})
+        .end(`<html><h1>${status} no server</h1></html>`);
+      return;
+    }
+    const {method, headers, url = ''} = asked;
+    const passed = request(new URL(url, server('TEST_CLICKHOUSE_URL')), {method, headers}, given => {
+      answer.writeHead(given.statusCode!, given.headers);
+      given.pipe(answer);
+    });
+    passed.on('error', () => answer.destroy());
+    asked.pipe(passed);
+  }).listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  t.teardown(() => {
+    listener.close();
+    listener.closeAllConnections();
+  });
+  return {url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, down};
+}
+
+test('O5 a load balancer without a server answers in its own words: the insert is sent again', async t => {
+  const balancer = await loadBalancer(t);
+  const world = await startPipeline(t, DDL, {FRESHET_CLICKHOUSE_URL: balancer.url});
+  await world.caughtUp();
+  balancer.down.push(502, 503, 504);
+  await world.pg.query('INSERT INTO a SELECT i, i FROM generate_series(1, 100) i');
+  await world.caughtUp();
+  t.deepEqual(balancer.down, []);
+  t.true(world.log.lines.some(line => line.startsWith('warn') && line.includes('no server')));
+  t.deepEqual(...(await same(world)));
+});
 
 test('O5 too many parts (252): the insert waits until there are fewer, and following ones behind it', async t => {
   const {world} = await withNetwork(t);
