@@ -4,7 +4,8 @@ import {kafkaClient} from '../kafka/client.ts';
 import {deadLetterTopic, topicName} from '../kafka/topics.ts';
 import {exitCode, verify} from '../reconcile/verify.ts';
 import {freshet, keepRunning} from '../test-support/command-line.ts';
-import {type Running, startPipeline, transport, type World} from '../test-support/start-pipeline.ts';
+import {startProxy} from '../test-support/proxy.ts';
+import {type Running, server, startPipeline, transport, type World} from '../test-support/start-pipeline.ts';
 import {until} from '../test-support/until.ts';
 import {command} from './clickhouse.ts';
 
@@ -237,6 +238,31 @@ test('S17 what is truncated or read again closes its dead letters, and a retry b
     (await query(LETTERS)).map(({state}) => state),
     ['superseded', 'superseded'],
   );
+});
+
+test('S17 a letter that is retried while a TRUNCATE is applied brings its row not back', async t => {
+  const network = await startProxy(t, server('TEST_CLICKHOUSE_URL')!);
+  const world = await startPipeline(t, DDL, {
+    ...GOES_ON,
+    FRESHET_TOPIC_PARTITIONS: '1',
+    FRESHET_CLICKHOUSE_URL: network.url,
+  });
+  const {pg, query, environment} = world;
+  await world.caughtUp();
+  await refuseNegative(world);
+  await pg.query("INSERT INTO t VALUES (1, 1, 'a'), (2, -2, 'b')");
+  await until(async () => (await query(LETTERS)).length === 1);
+  await takeAll(world);
+  const superseding = network.on(/param_states=[^ ]*open%27%2C%27dropped/, 'hold');
+  await pg.query('TRUNCATE t');
+  await superseding.times(1);
+  const past = {...environment, FRESHET_CLICKHOUSE_URL: server('TEST_CLICKHOUSE_URL')!};
+  const retried = await freshet(t, past, ['dead-letter', 'retry', 'public.t']);
+  t.is(retried.code, 0, retried.stdout + retried.stderr);
+  superseding.release();
+  await same(t, world);
+  t.deepEqual(await query('SELECT id FROM {an}.t'), []);
+  t.deepEqual(await query(LETTERS), [{key: '{"id":2}', state: 'retried'}]);
 });
 
 test('S17 a table is complete no further than its first dead letter, and goes on being so when that is retried', async t => {

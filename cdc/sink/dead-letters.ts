@@ -202,13 +202,12 @@ export class DeadLetters {
     );
   }
 
-  /** Whatever is older than `version` has been read again, or is gone. Gives how many letters that closed. */
-  async supersede(table: string, version: bigint): Promise<number> {
+  /** Whatever is older than `version` has been read again, or is gone. */
+  async supersede(table: string, version: bigint): Promise<void> {
     const older = (await this.find(['open', 'dropped'], {table})).filter(
       letter => BigInt(letter.version) > 0n && BigInt(letter.version) < version,
     );
     await this.close(older, 'superseded', version);
-    return older.length;
   }
 }
 

@@ -30,10 +30,9 @@ export async function applySegment(
   const {client, settings, table, letters} = context;
   if (segment.broken) throw segment.broken;
   if (segment.horizon) {
+    // First: a letter that is retried meanwhile either finds itself superseded, or has its row in below the horizon.
+    await letters.supersede(table.name, BigInt(segment.horizon.version));
     await deleteBelow(client, settings, table, segment.horizon);
-    // A letter that was retried meanwhile stands below it.
-    if (await letters.supersede(table.name, BigInt(segment.horizon.version)))
-      await deleteBelow(client, settings, table, segment.horizon);
     return;
   }
   const statement = insertStatement(settings, table);
