@@ -13,7 +13,7 @@ import {readServerVersion} from './source/postgres.ts';
 import {readSlot} from './source/slot.ts';
 import {keepRunning} from './test-support/command-line.ts';
 import {copyData, type OwnPostgres, signal, startPostgres} from './test-support/own-postgres.ts';
-import {type Running, startPipeline} from './test-support/start-pipeline.ts';
+import {type Running, startPipeline, transport} from './test-support/start-pipeline.ts';
 import {until} from './test-support/until.ts';
 
 /** It is restored and invalidated: the cases have it for themselves, one after the other. */
@@ -220,26 +220,61 @@ test.serial('the server is restored to another timeline', async t => {
   await same(t, world);
 });
 
+/** A server that has never heard of the pipeline, with a table of the same name; gives the settings that lead to it. */
+async function another(t: ExecutionContext, settings: Settings): Promise<Settings> {
+  const other = await startPostgres(t);
+  const url = new URL(settings.FRESHET_PG_URL);
+  url.port = new URL(other.url).port;
+  await asUser(other.url, client => client.query(`CREATE DATABASE ${settings.FRESHET_SLOT}`));
+  await asUser(url.href, client => client.query(`${DDL}; ${GAP}`));
+  return {...settings, FRESHET_PG_URL: url.href};
+}
+
+async function readFrom(t: ExecutionContext, world: Running, settings: Settings): Promise<void> {
+  const stopper = new AbortController();
+  const running = run({settings, log: world.log, signal: stopper.signal});
+  t.teardown(() => {
+    stopper.abort();
+    return running;
+  });
+  await readAgain(world);
+  await caughtUp(world.ch, settings, 60_000);
+  t.regex(snapshots(world).at(-1)!, /the source is another server \(system identifier \d+, not \d+\)/);
+  await same(t, {query: world.query, settings});
+}
+
 test.serial('another server behind the same settings', async t => {
   await server.restart({});
   const world = await startPipeline(t, DDL, {FRESHET_PG_URL: server.url});
   await world.caughtUp();
   await world.stop();
-  const other = await startPostgres(t);
-  const url = new URL(world.settings.FRESHET_PG_URL);
-  url.port = new URL(other.url).port;
-  await asUser(other.url, client => client.query(`CREATE DATABASE ${world.settings.FRESHET_SLOT}`));
-  await asUser(url.href, client => client.query(`${DDL}; ${GAP}`));
-  const settings: Settings = {...world.settings, FRESHET_PG_URL: url.href};
-  const stopper = new AbortController();
-  const running = run({settings, log: world.log, signal: stopper.signal});
-  await readAgain(world);
-  await caughtUp(world.ch, settings);
-  t.regex(snapshots(world).at(-1)!, /the source is another server \(system identifier \d+, not \d+\)/);
-  await same(t, {query: world.query, settings});
-  stopper.abort();
-  await running;
+  await readFrom(t, world, await another(t, world.settings));
 });
+
+test.serial(
+  'another server that is not as far in its transactions as what still lies in the topics',
+  async t => {
+    if (transport() === 'direct') return skip(t, 'there are no topics');
+    await server.restart({});
+    const world = await startPipeline(t, DDL, {FRESHET_PG_URL: server.url});
+    const {pg, environment, settings} = world;
+    await world.caughtUp();
+    await world.stop();
+    await pg.query(
+      'DO $$ BEGIN FOR i IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$',
+    );
+    const capture = keepRunning(t, environment, ['capture']);
+    await capture.logged('streaming');
+    await pg.query('UPDATE a SET id = id + 1000 WHERE id <= 10'); // only PostgreSQL has the values under these keys
+    const {rows} = await pg.query<{lsn: string}>('SELECT pg_current_wal_lsn() AS lsn');
+    await until(async () => {
+      const sql = 'SELECT confirmed_flush_lsn >= $1 AS passed FROM pg_replication_slots WHERE slot_name = $2';
+      return (await pg.query(sql, [rows[0]!.lsn, settings.FRESHET_SLOT])).rows[0].passed;
+    });
+    t.is(await capture.stop(), 0, capture.log());
+    await readFrom(t, world, await another(t, settings));
+  },
+);
 
 test.serial(
   'server and pipeline are killed again and again: that is no reason to read anything again',

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import {z} from 'zod';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
+import {NO_LSN, rowVersion} from '../source/lsn.ts';
 import {asSourceError, clientConfig, withClient} from '../source/postgres.ts';
 import type {Reject} from '../source/row-encoder.ts';
 import {beginReading, rowsByKey} from '../source/rows-by-key.ts';
@@ -10,6 +11,7 @@ import {Bytes} from '../types/bytes.ts';
 import {type ClickHouseClient, rows} from './clickhouse.ts';
 import {deadVersions} from './dead-letters.ts';
 import {lookUp, namesOf} from './look-up.ts';
+import {Registry} from './registry.ts';
 
 /** A row that came without some of its values, or that stands before such a row in its batch. */
 export interface IncompleteRow {
@@ -75,6 +77,7 @@ export async function resolveUnchanged(
   for (const [key, image] of stored) if (!isPast(key, image)) stored.delete(key);
   const seen = new Set<string>();
   const asked = await fromPostgres(
+    client,
     settings,
     table,
     names,
@@ -156,6 +159,7 @@ async function fromClickHouse(
 }
 
 async function fromPostgres(
+  client: ClickHouseClient,
   settings: Settings,
   table: TableSchema,
   names: readonly string[],
@@ -163,7 +167,13 @@ async function fromPostgres(
 ): Promise<Map<string, Asked>> {
   const found = new Map<string, Asked>();
   if (wanted.length === 0) return found;
-  const keys = [...new Set(wanted.map(row => row.keyText))];
+  // This server knows nothing of another one's rows, which lose against what is read of it. Between those and its own
+  // there is a horizon, so no batch has both.
+  const source = await new Registry(client, settings).source();
+  const first = rowVersion(source?.epoch ?? 0, NO_LSN, 0);
+  const own = wanted.filter(({version}) => version >= first);
+  if (own.length === 0) return found;
+  const keys = [...new Set(own.map(row => row.keyText))];
   const columns = names.map(name => table.columns.find(column => column.name === name)!);
   try {
     await withClient(
@@ -172,7 +182,7 @@ async function fromPostgres(
         await beginReading(postgres, table.definition.oid);
         await checkVisible(
           postgres,
-          wanted.map(row => row.xid),
+          own.map(row => row.xid),
         );
         for (const [key, values] of await rowsByKey(postgres, table.definition, names, keys))
           found.set(key, asked(columns, values));
@@ -187,13 +197,13 @@ async function fromPostgres(
 /**
  * A transaction is streamed once it is in the log, and is seen by others a moment later: under synchronous replication
  * only when the standby has it. Before that PostgreSQL would answer with the past. Throws `pg.unavailable`, to be tried
- * again, where that is so.
+ * again, where that is so. What a snapshot read has xid 0, and was visible.
  */
 async function checkVisible(postgres: pg.Client, xids: readonly number[]): Promise<void> {
   const {rows: hidden} = await postgres.query<{xid: string}>(
     `SELECT (x::text::bigint & 4294967295)::text AS xid FROM pg_snapshot_xip(pg_current_snapshot()) x
      UNION ALL SELECT x::text FROM unnest($1::bigint[]) x, pg_snapshot_xmax(pg_current_snapshot()) m
-     WHERE (x - m::text::bigint) & 4294967295 < 2147483648`,
+     WHERE x <> 0 AND (x - m::text::bigint) & 4294967295 < 2147483648`,
     [xids],
   );
   const under = xids.find(xid => hidden.some(row => row.xid === String(xid)));
