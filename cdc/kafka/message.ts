@@ -25,6 +25,13 @@ export type Headers = Readonly<Record<string, Buffer>>;
 
 /** Do technical columns, as `HEADER.row` has them, say that the row is gone? */
 export const isDeletion = (technical: Buffer | string): boolean => technical.includes('"_is_deleted":1');
+const VERSION = /"_version":"(\d+)"/;
+/** The version in technical columns; 0 where there is none. */
+export const versionOf = (technical: Buffer | string = ''): string =>
+  VERSION.exec(technical.toString('latin1'))?.[1] ?? '0';
+/** The same columns where the row is gone, at its own version or another. */
+export const asDeletion = (technical: string, version = versionOf(technical)): string =>
+  technical.replace(VERSION, `"_version":"${version}"`).replace('"_is_deleted":0', '"_is_deleted":1');
 
 /** A record on its way into a topic. */
 export interface OutMessage {

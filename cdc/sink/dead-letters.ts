@@ -1,6 +1,6 @@
 import {z} from 'zod';
 import {asPipelineError, PipelineError} from '../failures.ts';
-import {HEADER, type InMessage} from '../kafka/message.ts';
+import {HEADER, type InMessage, versionOf} from '../kafka/message.ts';
 import type {DeadLetterTopic} from '../kafka/transport.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import {metrics} from '../observe/metrics.ts';
@@ -50,7 +50,7 @@ export interface Refused extends Placed {
  * where no version is known.
  */
 export const placeOf = ({partition, message}: Placed): string => {
-  const version = versionOf(message);
+  const version = versionOf(message.headers[HEADER.row]);
   return version === '0' ? `${partition}/${message.offset}` : `${partition}/v${version}`;
 };
 export const letterPlace = ({topic_partition, topic_offset, version}: Letter): string =>
@@ -61,10 +61,6 @@ export const shortPlace = (letter: Letter): string =>
     ? letter.version
     : `${letter.topic_partition}/${letter.topic_offset}`;
 export const letterTable = (letter: Letter): string => tableName(letter.schema_name, letter.table_name);
-
-/** The row's version, 0 where the message has none. */
-export const versionOf = ({headers}: InMessage): string =>
-  /"_version":"(\d+)"/.exec(headers[HEADER.row]?.toString('latin1') ?? '')?.[1] ?? '0';
 
 const NOT_THERE = '-1';
 const LARGEST_HEADER = 4_000;
@@ -138,7 +134,7 @@ export class DeadLetters {
       table_name: table,
       topic_partition: partition,
       topic_offset: this.#settings.FRESHET_TRANSPORT === 'direct' ? '0' : message.offset.toString(),
-      version: versionOf(message),
+      version: versionOf(message.headers[HEADER.row]),
       key: message.key?.toString('utf8') ?? '',
       code: error.code,
       reason: error.message,
@@ -172,7 +168,7 @@ export class DeadLetters {
         'freshet.dead.table': name,
         'freshet.dead.partition': String(partition),
         'freshet.dead.offset': String(message.offset),
-        'freshet.dead.version': versionOf(message),
+        'freshet.dead.version': versionOf(message.headers[HEADER.row]),
         'freshet.dead.code': error.code,
         'freshet.dead.reason': error.message.slice(0, LARGEST_HEADER),
       });

@@ -1,4 +1,4 @@
-import {HEADER} from '../kafka/message.ts';
+import {asDeletion, HEADER} from '../kafka/message.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, insertJson} from './clickhouse.ts';
 import {
@@ -53,9 +53,7 @@ export async function retryLetter(context: RetryContext, lean: Letter): Promise<
   }
   // A TRUNCATE that was applied meanwhile may have been a moment too early to find this row.
   if (now.state === 'superseded' && message.key) {
-    const technical = String(message.headers[HEADER.row])
-      .replace(/"_version":"\d+"/, `"_version":"${now.superseded_by}"`)
-      .replace('"_is_deleted":0', '"_is_deleted":1');
+    const technical = asDeletion(String(message.headers[HEADER.row]), now.superseded_by);
     const json = Buffer.from(`${message.key.toString('utf8').slice(0, -1)},${technical}\n`);
     await insertJson(client, insertStatement(settings, table), json);
   }

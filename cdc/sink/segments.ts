@@ -1,6 +1,6 @@
 import {asPipelineError, PipelineError} from '../failures.ts';
 import {BatchMessage, type BatchMessages} from '../kafka/batch.ts';
-import {copied, HEADER, type InMessage, type Line} from '../kafka/message.ts';
+import {copied, HEADER, type InMessage, type Line, versionOf} from '../kafka/message.ts';
 import type {Reject} from '../source/row-encoder.ts';
 import {Bytes, stands} from '../types/bytes.ts';
 import type {Placed} from './dead-letters.ts';
@@ -293,7 +293,7 @@ function specialRow(message: InMessage, technical: string, image: Buffer): Speci
     rejects: list<Reject>(HEADER.rejects),
     moved: headers[HEADER.moved] !== undefined,
     technical,
-    version: BigInt(/"_version":"(\d+)"/.exec(technical)?.[1] ?? '0'),
+    version: BigInt(versionOf(technical)),
     xid: xidOf(value!),
     members: splitObject(image),
   };

@@ -1,5 +1,5 @@
 import {PipelineError} from '../failures.ts';
-import {isDeletion} from '../kafka/message.ts';
+import {asDeletion, isDeletion} from '../kafka/message.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Settings} from '../settings/settings.ts';
 import type {TableSchema} from '../source/table-schema.ts';
@@ -28,7 +28,6 @@ export async function applySegment(
   segment: Segment,
 ): Promise<void> {
   const {client, settings, table, letters} = context;
-  if (segment.broken) throw segment.broken;
   if (segment.horizon) {
     // First: a letter that is retried meanwhile either finds itself superseded, or has its row in below the horizon.
     await letters.supersede(table.name, BigInt(segment.horizon.version));
@@ -75,7 +74,7 @@ async function applyPiece(
     let technical = row.technical;
     if (gone.has(row)) {
       for (const name of row.unchanged) members.delete(name);
-      technical = technical.replace('"_is_deleted":0', '"_is_deleted":1');
+      technical = asDeletion(technical);
     }
     for (const {column, reason} of [...row.rejects, ...(rejects.get(row) ?? [])]) {
       // A deleted row is no loss; what it held is known under REPLICA IDENTITY FULL alone.
