@@ -110,6 +110,12 @@ const CASES: Readonly<Record<string, Case>> = {
     says: 'public.t: it is not in the publication',
     sql: 'ALTER PUBLICATION "{p}" ADD TABLE "public"."t";',
   },
+  'N5 a partitioned table that the publication lacks': {
+    ddl: `CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id);
+      CREATE TABLE t1 PARTITION OF t DEFAULT; CREATE PUBLICATION {p} FOR TABLE u WITH (publish_via_partition_root)`,
+    says: 'public.t: it is not in the publication',
+    sql: 'ALTER PUBLICATION "{p}" ADD TABLE "public"."t";',
+  },
   'a publication that sends partitions': {
     ddl: `CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t DEFAULT;
       CREATE PUBLICATION {p} FOR TABLE t`,

@@ -158,8 +158,7 @@ export class TableTracker {
     if (!tracked) return this.#considered(source, place, undefined);
     const before = this.#before(source, place);
     if (!before) return [];
-    if (source.published === null && source.kind !== 'p')
-      return tracked.parked ? [] : this.#unpublished(source.oid, place);
+    if (source.published === null) return tracked.parked ? [] : this.#unpublished(source.oid, place);
     const plan = planTable(source, this.#settings, this.#serverVersion);
     if (!plan.schema) {
       return tracked.parked ? [] : this.#park(source.oid, textOf(plan.problems), place);

@@ -67,7 +67,9 @@ export async function planTables(
   }
   const captured: CapturedTable[] = [];
   for (const table of catalog) {
-    const plan = planTable(table, settings, serverVersion, publication === undefined);
+    // Without via_root a partitioned table is listed by its partitions alone, which is told of below.
+    const untold = publication === undefined || (table.kind === 'p' && !publication.viaRoot);
+    const plan = planTable(table, settings, serverVersion, untold);
     problems.push(
       ...plan.problems.map(problem => ({...problem, table: tableName(table.schema, table.table)})),
     );
@@ -108,9 +110,7 @@ export function planTable(
   serverVersion: number,
   unpublishedYet = false,
 ): {schema?: TableSchema; problems: readonly Problem[]} {
-  // Without via_root a partitioned table is listed by its partitions alone.
-  const unpublished = !unpublishedYet && table.published === null && table.kind !== 'p';
-  const found = problemsOf(table, settings, unpublished);
+  const found = problemsOf(table, settings, !unpublishedYet && table.published === null);
   const refused = (problems: readonly Problem[]) => ({problems: readable(problems)});
   if (found.length > 0) return refused(found);
   const name = tableName(table.schema, table.table);

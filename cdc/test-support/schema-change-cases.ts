@@ -333,6 +333,39 @@ export function schemaChangeCases(test: TestFn, triggers: 'auto' | 'off'): void 
     },
   );
 
+  test.serial(
+    named('N8 a partitioned table is taken out of the publication and put back, with it and its partitions'),
+    async t => {
+      const running = await start(
+        t,
+        `CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY HASH (id);
+         CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0); INSERT INTO p VALUES (1, 1)`,
+      );
+      const {pg, query, settings} = running;
+      const publication = `ALTER PUBLICATION ${settings.FRESHET_PUBLICATION}`;
+      const becomes = (state: string): Promise<void> =>
+        until(
+          running,
+          async () => (await query('SELECT state FROM {cdc}._tables FINAL'))[0]!.state === state,
+        );
+      await running.caughtUp();
+      for (const [away, back] of [
+        [`${publication} DROP TABLE p`, `${publication} ADD TABLE p`],
+        [
+          `${publication} SET (publish_via_partition_root = false)`,
+          `${publication} SET (publish_via_partition_root = true)`,
+        ],
+      ]) {
+        await pg.query(away!);
+        await becomes('parked');
+        await pg.query(`UPDATE p SET v = v + 1; ${back}`);
+        await becomes('streaming');
+        await pg.query('UPDATE p SET v = v + 1');
+        await equal(t, running);
+      }
+    },
+  );
+
   test.serial(named('T16 values of an enum are added and renamed while changes stream'), async t => {
     const running = await start(
       t,
