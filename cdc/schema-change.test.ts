@@ -1,3 +1,4 @@
+import {isDeepStrictEqual} from 'node:util';
 import test from 'ava';
 import {Client} from 'pg';
 import {Registry} from './sink/registry.ts';
@@ -96,6 +97,39 @@ test.serial(
     ]);
   },
 );
+
+test.serial('N8 new tables that had another name, or another schema, when they were made', async t => {
+  const running = await startPipeline(
+    t,
+    'CREATE TABLE old (id int PRIMARY KEY); INSERT INTO old VALUES (1)',
+    {
+      FRESHET_TABLES_INCLUDE: 'public.*,made.*',
+    },
+  );
+  const {pg, query, stop, start} = running;
+  await running.caughtUp();
+  await stop();
+  for (const sql of [
+    'CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh VALUES (2)',
+    'ALTER TABLE old RENAME TO older; ALTER TABLE fresh RENAME TO old',
+    'CREATE SCHEMA made; CREATE TABLE made.moved (id int PRIMARY KEY); INSERT INTO made.moved VALUES (3)',
+    'ALTER TABLE made.moved SET SCHEMA public; DROP SCHEMA made',
+  ])
+    for (const one of sql.split(';')) await pg.query(one);
+  start();
+  const states =
+    'SELECT schema_name, table_name, state FROM {cdc}._tables FINAL ORDER BY schema_name, table_name';
+  const wanted = [
+    ['made', 'moved', 'dropped'],
+    ['public', 'fresh', 'dropped'],
+    ['public', 'moved', 'streaming'],
+    ['public', 'old', 'streaming'],
+    ['public', 'older', 'streaming'],
+  ].map(([schema_name, table_name, state]) => ({schema_name, table_name, state}));
+  await until(async () => isDeepStrictEqual(await query(states), wanted));
+  await equal(t, running);
+  t.deepEqual(await query('SELECT id FROM {an}.old'), [{id: 2}]);
+});
 
 test.serial('views that use a changed column are named before it changes', async t => {
   const running = await startPipeline(

@@ -16,7 +16,7 @@ import {
 } from './sink/target.ts';
 import {viewsUsing} from './sink/view-users.ts';
 import {describeLocked} from './source/catalog.ts';
-import {clientConfig, withClient} from './source/postgres.ts';
+import {clientConfig, RENAMED, withClient} from './source/postgres.ts';
 import {compareTables} from './source/schema-change.ts';
 import {type ColumnSchema, pgName, type TableSchema, targetName} from './source/table-schema.ts';
 import type {SchemaAction, TableTracker} from './source/table-tracker.ts';
@@ -280,10 +280,12 @@ export class SchemaChanges {
       if (!there) return registry.drop(name, 'it is gone again, or the partition of another table');
       log.info({table: name}, `${name} is new: it was put into publication ${settings.FRESHET_PUBLICATION}`);
     } catch (error) {
-      // 42710: it is in there already; 42P01: it is gone again. What the stream tells next decides.
-      if (!(error instanceof PipelineError) || error.reaction === 'retry') throw error;
-      const {code} = (error.cause ?? {}) as {code?: string};
-      if (code === '42710' || code === '42P01') return;
+      if (!(error instanceof PipelineError)) throw error;
+      const {code = ''} = (error.cause ?? {}) as {code?: string};
+      // What the stream tells next decides.
+      if (code === '42710') return; // it is in there already
+      if (RENAMED.has(code)) return registry.drop(name, 'it is gone again, or has another name');
+      if (error.reaction === 'retry') throw error;
       await registry.parkAtSource(source, `it is not in the publication: ${sql};`);
     }
   }

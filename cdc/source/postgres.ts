@@ -188,6 +188,9 @@ const SNAPSHOT_GONE = /^(invalid snapshot identifier|snapshot .* does not exist)
 const GONE =
   /^(could not open relation with OID|cache lookup failed for|(column|relation|schema|type) .* does not exist)/;
 
+/** SQLSTATE: the table, its schema or one of its columns has another name by now, or is gone. */
+export const RENAMED: ReadonlySet<string> = new Set(['42P01', '3F000', '42703']);
+
 export function asSourceError(error: unknown): PipelineError {
   if (error instanceof PipelineError) return error;
   const {code = '', message = String(error)} = error as {code?: string; message?: string};

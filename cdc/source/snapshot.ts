@@ -5,7 +5,14 @@ import type {Settings} from '../settings/settings.ts';
 import {type CatalogTable, lockSql, readCatalog} from './catalog.ts';
 import {type Chunk, type Read, type RowTarget, readRows} from './chunk-rows.ts';
 import {type Lsn, NO_LSN} from './lsn.ts';
-import {asSourceError, type ClientConfig, connect, currentPosition, readServerVersion} from './postgres.ts';
+import {
+  asSourceError,
+  type ClientConfig,
+  connect,
+  currentPosition,
+  RENAMED,
+  readServerVersion,
+} from './postgres.ts';
 import {compareTables} from './schema-change.ts';
 import {pgLiteral} from './table-schema.ts';
 import {type CapturedTable, capturedTable, planTable} from './tables.ts';
@@ -187,8 +194,6 @@ async function takeSnapshot({config, settings, snapshotName}: SnapshotOptions): 
   return client;
 }
 
-/** SQLSTATE: the table, its schema or one of its columns has another name by now. */
-const RENAMED = new Set(['42P01', '3F000', '42703']);
 /** SQLSTATE: lock_timeout has run out. */
 const LOCKED = '55P03';
 
