@@ -44,14 +44,13 @@ export const CatalogTable = z.object({
   /** May the role put it into a publication? */
   owned: z.boolean(),
   estimatedRows: z.number(),
-  bytes: z.string(),
   primaryKey: z.array(z.string()).nullable(),
   primaryKeyName: z.string().nullable(),
   primaryKeyDeferrable: z.boolean(),
   identityIndex: z.array(z.string()).nullable(),
   /** `pg_class.relfilenode`: another one after every rewrite, and after TRUNCATE. */
   fileNode: z.number(),
-  /** The partitions that hold rows, by OID. */
+  /** The partitions that hold rows, by OID. `empty`: it is known to have none. */
   leaves: z.array(z.object({oid: z.number(), fileNode: z.number(), empty: z.boolean()})),
   /** Of the types that its columns reach: enum labels by the OID of their row, attributes of composites by type. */
   labels: z.record(z.string(), z.string()),
@@ -67,6 +66,21 @@ export type CatalogTable = z.infer<typeof CatalogTable>;
 /** A true array type: int2vector and oidvector have elements too, but another text. */
 const IS_ARRAY = 'EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid)';
 
+/**
+ * The partitions that hold rows, of c. Not by pg_partition_tree, which waits for the lock of each: whoever only looks
+ * would stand behind VACUUM FULL, or behind somebody who stands behind a lock of ours.
+ */
+const LEAVES = `
+  WITH RECURSIVE tree AS (
+    SELECT inhrelid AS relid FROM pg_inherits WHERE inhparent = c.oid AND c.relkind = 'p' AND NOT inhdetachpending
+    UNION ALL SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid AND NOT i.inhdetachpending
+  )
+  SELECT l.* FROM tree JOIN pg_class l ON l.oid = tree.relid WHERE l.relkind <> 'p'`;
+
+/** Has l no rows? Looking waits for its lock, so it is told of those alone that this session has one of. */
+const IS_EMPTY = `CASE WHEN l.oid IN (SELECT relation FROM pg_locks WHERE pid = pg_backend_pid() AND granted)
+    THEN coalesce(pg_relation_size(l.oid), 0) = 0 ELSE false END`;
+
 /** attmissingval is an array of one value; box[] alone has another delimiter, and its value is left unclear. */
 const MISSING = `
   CASE WHEN c.relkind = 'r' AND a.atthasmissing THEN json_build_object(
@@ -76,8 +90,8 @@ const MISSING = `
       SELECT CASE WHEN bool_or(l.atthasmissing) THEN json_build_object(
         'value', min(CASE WHEN ty.typdelim = ',' THEN (l.attmissingval::text::text[])[1] END),
         'unclear', ty.typdelim <> ',' OR NOT bool_and(l.atthasmissing) OR count(DISTINCT l.attmissingval::text) > 1) END
-      FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid
-      WHERE p.isleaf AND l.attname = a.attname AND NOT l.attisdropped)
+      FROM (${LEAVES}) p JOIN pg_attribute l ON l.attrelid = p.oid
+      WHERE l.attname = a.attname AND NOT l.attisdropped)
   END`;
 
 /**
@@ -161,7 +175,8 @@ export const CAPTURABLE = `c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AN
 /**
  * The query that describes tables, a JSON object each; `condition` is over c (pg_class). It runs within the source's
  * event trigger too, and sees what the transaction has done so far. What may be read and is owned is said of `role`; of
- * the current one where none is given.
+ * the current one where none is given. It waits for no table's lock, but for those with a row filter, where
+ * pg_get_expr does.
  */
 export const describeSql = (
   condition: string,
@@ -175,7 +190,7 @@ export const describeSql = (
       AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = ${user}),
     'owned', pg_has_role(${user}, c.relowner, 'USAGE'),
     'mayRead', has_table_privilege(${user}, c.oid, 'SELECT') AND has_schema_privilege(${user}, n.oid, 'USAGE'),
-    'estimatedRows', greatest(c.reltuples, 0)::float8, 'bytes', pg_total_relation_size(c.oid)::text,
+    'estimatedRows', greatest(c.reltuples, 0)::float8,
     'primaryKey', ${INDEX_COLUMNS('i.indisprimary')},
     'primaryKeyName', (SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p'),
     'primaryKeyDeferrable',
@@ -183,8 +198,8 @@ export const describeSql = (
     'identityIndex', ${INDEX_COLUMNS('i.indisreplident')},
     'fileNode', c.relfilenode::bigint,
     'leaves', (SELECT coalesce(json_agg(json_build_object('oid', l.oid::bigint, 'fileNode', l.relfilenode::bigint,
-        'empty', coalesce(pg_relation_size(l.oid), 0) = 0) ORDER BY l.oid), '[]')
-      FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE c.relkind = 'p' AND t.isleaf),
+        'empty', ${IS_EMPTY}) ORDER BY l.oid), '[]')
+      FROM (${LEAVES}) l),
     'labels', (${REACHED} SELECT coalesce(json_object_agg(e.oid, e.enumlabel), '{}')
       FROM pg_enum e WHERE e.enumtypid IN (SELECT typ FROM reached)),
     'attributes', (${REACHED} SELECT coalesce(json_object_agg(t.oid, (
@@ -234,10 +249,7 @@ export async function readCatalog(
   const {rows} = await client.query<{described: unknown}>(sql);
   const chosen = tableChooser(settings);
   // Of a table that was dropped since the query began nothing more can be told.
-  const there = rows.filter(({described}) => {
-    const {mayRead, bytes} = described as Record<string, unknown>;
-    return mayRead !== null && bytes !== null;
-  });
+  const there = rows.filter(({described}) => (described as Record<string, unknown>).mayRead !== null);
   return there.map(({described}) => CatalogTable.parse(described)).filter(chosen);
 }
 
@@ -278,6 +290,6 @@ export const lockSql = ({schema, table, kind}: CatalogTable): string =>
 
 /** A description without what changes with every row. */
 export function lasting(table: CatalogTable): string {
-  const {estimatedRows: _rows, bytes: _bytes, ...rest} = table;
+  const {estimatedRows: _rows, ...rest} = table;
   return JSON.stringify({...rest, leaves: rest.leaves.map(({oid, fileNode}) => ({oid, fileNode}))});
 }

@@ -231,6 +231,19 @@ test('a generated column in a column list is captured where it is sent, and left
   );
 });
 
+test('D9 a table that somebody keeps locked is judged without waiting for it', async t => {
+  const world = await makeWorld(
+    t,
+    `${TABLE} CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY HASH (id);
+     CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0)`,
+  );
+  await world.pg.query('BEGIN; LOCK TABLE t, p0 IN ACCESS EXCLUSIVE MODE');
+  const {captured, problems} = await check(world.settings);
+  t.deepEqual(problems, []);
+  t.deepEqual(captured.map(({schema}) => schema.name).sort(), ['public.p', 'public.t']);
+  await world.pg.query('COMMIT');
+});
+
 test('a slot of that name in another database is told', async t => {
   const world = await makeWorld(t, TABLE);
   const elsewhere = {...world.settings, FRESHET_PG_URL: process.env.TEST_PG_URL!};

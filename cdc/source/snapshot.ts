@@ -227,7 +227,9 @@ async function hold(
   if (resumed && files(now) !== files(source)) return undefined;
   const plan = planTable(now, settings, serverVersion);
   if (!plan.schema || plan.schema.name !== schema.name) return undefined;
-  const change = compareTables(table, capturedTable(plan.schema, now), {rewritten: false, late: false});
+  // `look` does not wait for locks, and so does not know which partitions are empty.
+  const after = capturedTable(plan.schema, {...now, leaves: then.leaves});
+  const change = compareTables(table, after, {rewritten: false, late: false});
   return change.kind === 'none' ? position : undefined;
 }
 
