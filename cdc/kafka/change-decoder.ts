@@ -63,6 +63,12 @@ interface ToldRelation {
   readonly at: bigint;
 }
 
+/** How the rows of a relation are written. */
+interface Route {
+  readonly writer: EnvelopeWriter;
+  readonly partitioned: boolean;
+}
+
 /**
  * Turns frames of the slot into batches of envelopes. Versions count the changes of the stream itself, so that a
  * replay gives each the version it had.
@@ -72,8 +78,8 @@ export class ChangeDecoder {
   readonly #tracker: TableTracker;
   readonly #prefix: string;
   readonly #relations = new Map<number, ToldRelation>();
-  /** How the rows of a relation are written; made anew whenever a relation or a schema message comes. */
-  readonly #routes = new Map<number, EnvelopeWriter>();
+  /** Made anew whenever a relation or a schema message comes. */
+  readonly #routes = new Map<number, Route>();
   readonly #rewritten = new Set<number>();
   readonly #origin: {prefix: string; database: string};
   readonly #epoch: number;
@@ -226,31 +232,34 @@ export class ChangeDecoder {
   }
 
   /** How the change that comes next is written. */
-  #route(oid: number): EnvelopeWriter | undefined {
+  #route(oid: number): Route | undefined {
     const known = this.#routes.get(oid);
     if (known) return known;
     const told = this.#relations.get(oid);
     if (!told) throw new PipelineError('pg.protocol', `a change of relation ${oid}, which was not described`);
     const version = this.#version();
     const entry = this.#tracker.at(oid, version);
-    const writer =
-      entry &&
-      new EnvelopeWriter(new RowEncoder(entry.table.schema, slotsOf(told, entry, version)), this.#origin);
     // What is passed over for now may not be in the next transaction.
-    if (writer) this.#routes.set(oid, writer);
-    return writer;
+    if (!entry) return undefined;
+    const {schema, partitioned} = entry.table;
+    const encoder = new RowEncoder(schema, slotsOf(told, entry, version));
+    const route = {writer: new EnvelopeWriter(encoder, this.#origin), partitioned};
+    this.#routes.set(oid, route);
+    return route;
   }
 
   #change(message: Message & {tag: 'insert' | 'update' | 'delete'}, lsn: Lsn): void {
     const transaction = this.#current();
     this.#ordinal += STEP;
-    const writer = this.#route(message.oid);
-    if (!writer) return;
+    const route = this.#route(message.oid);
+    if (!route) return;
+    const {writer, partitioned} = route;
     const {name} = writer.rows.table;
     this.#touched.add(name);
     this.#changes.set(name, (this.#changes.get(name) ?? 0) + 1);
     const old = message.tag === 'insert' ? null : message.old;
-    const whole = message.tag !== 'insert' && message.whole;
+    // pgoutput says what the root's identity is; the WAL has what that of the partition asks for, the key at least.
+    const whole = message.tag !== 'insert' && message.whole && !partitioned;
     const now = message.tag === 'delete' ? null : message.now;
     const column =
       (now && writer.rows.unexpectedNull(now)) ?? (whole && old && writer.rows.unexpectedNull(old));
@@ -272,7 +281,7 @@ export class ChangeDecoder {
   #truncate(oid: number, lsn: Lsn): void {
     const transaction = this.#current();
     this.#ordinal += STEP;
-    const writer = this.#route(oid);
+    const writer = this.#route(oid)?.writer;
     if (!writer) return;
     const {name} = writer.rows.table;
     this.#touched.add(name);

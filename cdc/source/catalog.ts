@@ -31,6 +31,20 @@ const CatalogColumn = z.object({
   type: CatalogType,
 });
 
+const Leaf = z.object({
+  oid: z.number(),
+  fileNode: z.number(),
+  /** Is it known to have no rows? */
+  empty: z.boolean(),
+  // What is remembered from earlier releases has no more than that.
+  schema: z.string().default(''),
+  table: z.string().default(''),
+  /** Are its changes in the WAL? */
+  logged: z.boolean().default(true),
+  /** The columns by which the WAL names its old rows, whatever the root's identity is; null for all. */
+  identity: z.array(z.string()).nullable().default(null),
+});
+
 /** A table as the catalog describes it at one place of its history; not every one of them can be captured. */
 export const CatalogTable = z.object({
   oid: z.number(),
@@ -50,8 +64,8 @@ export const CatalogTable = z.object({
   identityIndex: z.array(z.string()).nullable(),
   /** `pg_class.relfilenode`: another one after every rewrite, and after TRUNCATE. */
   fileNode: z.number(),
-  /** The partitions that hold rows, by OID. `empty`: it is known to have none. */
-  leaves: z.array(z.object({oid: z.number(), fileNode: z.number(), empty: z.boolean()})),
+  /** The partitions that hold rows, by OID. */
+  leaves: z.array(Leaf),
   /** Of the types that its columns reach: enum labels by the OID of their row, attributes of composites by type. */
   labels: z.record(z.string(), z.string()),
   attributes: z.record(z.string(), z.string()),
@@ -137,11 +151,11 @@ const REACHED = `
     ) AS n(typ) WHERE n.typ <> 0
   )`;
 
-const INDEX_COLUMNS = (condition: string): string => `
+const INDEX_COLUMNS = (condition: string, of = 'c'): string => `
   (SELECT json_agg(a.attname ORDER BY k.n)
    FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, n)
    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-   WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND ${condition})`;
+   WHERE i.indrelid = ${of}.oid AND k.n <= i.indnkeyatts AND ${condition})`;
 
 /**
  * A table's place in the publication, as JSON; NULL where it has none. It says what pg_publication_tables says, which
@@ -198,8 +212,11 @@ export const describeSql = (
     'identityIndex', ${INDEX_COLUMNS('i.indisreplident')},
     'fileNode', c.relfilenode::bigint,
     'leaves', (SELECT coalesce(json_agg(json_build_object('oid', l.oid::bigint, 'fileNode', l.relfilenode::bigint,
-        'empty', ${IS_EMPTY}) ORDER BY l.oid), '[]')
-      FROM (${LEAVES}) l),
+        'empty', ${IS_EMPTY}, 'schema', s.nspname, 'table', l.relname,
+        'logged', l.relpersistence = 'p', 'identity', CASE WHEN l.relreplident <> 'f' THEN coalesce(
+          CASE l.relreplident WHEN 'd' THEN ${INDEX_COLUMNS('i.indisprimary', 'l')}
+            WHEN 'i' THEN ${INDEX_COLUMNS('i.indisreplident', 'l')} END, '[]') END) ORDER BY l.oid), '[]')
+      FROM (${LEAVES}) l JOIN pg_namespace s ON s.oid = l.relnamespace),
     'labels', (${REACHED} SELECT coalesce(json_object_agg(e.oid, e.enumlabel), '{}')
       FROM pg_enum e WHERE e.enumtypid IN (SELECT typ FROM reached)),
     'attributes', (${REACHED} SELECT coalesce(json_object_agg(t.oid, (
@@ -291,5 +308,5 @@ export const lockSql = ({schema, table, kind}: CatalogTable): string =>
 /** A description without what changes with every row. */
 export function lasting(table: CatalogTable): string {
   const {estimatedRows: _rows, ...rest} = table;
-  return JSON.stringify({...rest, leaves: rest.leaves.map(({oid, fileNode}) => ({oid, fileNode}))});
+  return JSON.stringify({...rest, leaves: rest.leaves.map(({empty: _empty, ...leaf}) => leaf)});
 }

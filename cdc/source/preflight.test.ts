@@ -68,6 +68,25 @@ const CASES: Readonly<Record<string, Case>> = {
     says: 'public.t: with REPLICA IDENTITY on an index that is gone a deletion does not say which row',
     sql: 'ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT;',
   },
+  'N5 a partition with REPLICA IDENTITY NOTHING': {
+    ddl: `CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t DEFAULT;
+      ALTER TABLE t REPLICA IDENTITY FULL; ALTER TABLE t1 REPLICA IDENTITY NOTHING`,
+    says: 'public.t: its partition public.t1 has a REPLICA IDENTITY of its own, and a deletion does not say id of the key',
+    sql: 'ALTER TABLE "public"."t1" REPLICA IDENTITY DEFAULT;',
+  },
+  'N5 a partition without the index of its root’s REPLICA IDENTITY': {
+    ddl: `CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL) PARTITION BY RANGE (id); CREATE UNIQUE INDEX i ON t (k, id);
+      CREATE TABLE t1 PARTITION OF t DEFAULT; ALTER TABLE t REPLICA IDENTITY USING INDEX i`,
+    says: 'public.t: its partition public.t1 has a REPLICA IDENTITY of its own, and a deletion does not say k of the key',
+    sql: 'ALTER TABLE "public"."t1" REPLICA IDENTITY USING INDEX <its index of the key>;',
+    fill: {'<its index of the key>': 't1_k_id_idx'},
+  },
+  'N5 an unlogged partition': {
+    ddl: `CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+      CREATE UNLOGGED TABLE t1 PARTITION OF t DEFAULT`,
+    says: 'public.t: its partition public.t1 is unlogged: nobody is told of its changes',
+    sql: 'ALTER TABLE "public"."t1" SET LOGGED;',
+  },
   'O1 a table that may not be read': {
     ddl: `CREATE SCHEMA shop; CREATE TABLE shop.t (id int PRIMARY KEY); CREATE PUBLICATION {p} FOR TABLE shop.t`,
     environment: {FRESHET_TABLES_INCLUDE: 'shop.*'},

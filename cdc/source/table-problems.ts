@@ -65,12 +65,30 @@ export function problemsOf(table: CatalogTable, settings: Settings, unpublished:
         .join(', ')});`,
     });
   }
+  problems.push(...table.leaves.flatMap(leaf => leafProblem(table, leaf) ?? []));
   for (const {name: own} of table.columns) {
     if (TAKEN.has(own)) problems.push({message: `${name}: ${own} is the name of a technical column`});
     if (RESERVED.has(own))
       problems.push({message: `${name}: ${own} is a name that ClickHouse keeps for itself`});
   }
   return problems;
+}
+
+/** A partition whose changes do not come, or do not say which row of the root they are about. */
+function leafProblem(root: CatalogTable, leaf: CatalogTable['leaves'][number]): Problem | undefined {
+  const name = `${tableName(root.schema, root.table)}: its partition ${tableName(leaf.schema, leaf.table)}`;
+  const sql = `ALTER TABLE ${pgName(leaf.schema, leaf.table)}`;
+  if (!leaf.logged) {
+    return {message: `${name} is unlogged: nobody is told of its changes`, sql: `${sql} SET LOGGED;`};
+  }
+  // A root's identity is not that of its partitions, neither of those that are there nor of later ones. A foreign
+  // table has none.
+  const lacks = keyOf(root)?.filter(key => leaf.identity && !leaf.identity.includes(key)) ?? [];
+  if (lacks.length === 0) return undefined;
+  return {
+    message: `${name} has a REPLICA IDENTITY of its own, and a deletion does not say ${lacks.join(', ')} of the key`,
+    sql: `${sql} REPLICA IDENTITY ${root.identity === 'i' ? 'USING INDEX <its index of the key>' : 'DEFAULT'};`,
+  };
 }
 
 /** Names of the columns behind those of the source. */
