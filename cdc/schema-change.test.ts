@@ -4,8 +4,9 @@ import {Client} from 'pg';
 import {Registry} from './sink/registry.ts';
 import {removeTriggersSql} from './source/schema-messages.ts';
 import {keepRunning} from './test-support/command-line.ts';
+import {startProxy} from './test-support/proxy.ts';
 import {equal, schemaChangeCases} from './test-support/schema-change-cases.ts';
-import {makeWorld, type Running, startPipeline, transport} from './test-support/start-pipeline.ts';
+import {makeWorld, type Running, server, startPipeline, transport} from './test-support/start-pipeline.ts';
 import {until} from './test-support/until.ts';
 
 schemaChangeCases(test, 'auto');
@@ -130,6 +131,28 @@ test.serial('N8 new tables that had another name, or another schema, when they w
   await equal(t, running);
   t.deepEqual(await query('SELECT id FROM {an}.old'), [{id: 2}]);
 });
+
+test.serial(
+  'D1 a connection that breaks while the value of a new column is asked for parks nothing',
+  async t => {
+    const network = await startProxy(t, server('TEST_CLICKHOUSE_URL')!);
+    const running = await startPipeline(t, 'CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)', {
+      FRESHET_CLICKHOUSE_URL: network.url,
+    });
+    await running.caughtUp();
+    const cut = network.on(/FROM format\(JSONEachRow/, 'cut', 2);
+    await running.pg.query('ALTER TABLE b ADD n int DEFAULT 5; INSERT INTO b VALUES (2, 6)');
+    await cut.times(2);
+    await equal(t, running);
+    t.deepEqual(await running.query('SELECT id, n FROM {an}.b ORDER BY id'), [
+      {id: 1, n: 5},
+      {id: 2, n: 6},
+    ]);
+    t.deepEqual(await running.query('SELECT max(generation) AS g FROM {cdc}._schema_changes FINAL'), [
+      {g: 1},
+    ]);
+  },
+);
 
 test.serial('views that use a changed column are named before it changes', async t => {
   const running = await startPipeline(

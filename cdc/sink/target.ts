@@ -11,7 +11,7 @@ import {
   viewName,
 } from '../source/table-schema.ts';
 import {typeText} from '../types/types.ts';
-import {type ClickHouseClient, chLiteral, chName, command, rows} from './clickhouse.ts';
+import {asTargetError, type ClickHouseClient, chLiteral, chName, command, rows} from './clickhouse.ts';
 
 /** Behind the source's columns in every target table. A source column may not have one of these names. */
 export const TECHNICAL_COLUMNS: readonly (readonly [name: string, type: string, about: string])[] = [
@@ -156,10 +156,14 @@ async function literalOf(
   json: string,
 ): Promise<string> {
   const type = stored.input?.type ?? stored.column;
-  const {stream} = await client.exec({
-    query: `SELECT ${chName(name)} FROM format(JSONEachRow, ${chLiteral(`${chName(name)} ${type}`)}, ${chLiteral(json)}) FORMAT Values`,
-  });
-  const values = (await buffer(stream)).toString('utf8').trim();
+  const query = `SELECT ${chName(name)} FROM format(JSONEachRow, ${chLiteral(`${chName(name)} ${type}`)}, ${chLiteral(json)}) FORMAT Values`;
+  const answer = await client
+    .exec({query})
+    .then(({stream}) => buffer(stream))
+    .catch(error => {
+      throw asTargetError(error);
+    });
+  const values = answer.toString('utf8').trim();
   // A literal is of no Variant before it is of the one type in it.
   const inner = /^Variant\((.*)\)$/.exec(type)?.[1];
   const value = values.slice(1, -1);
