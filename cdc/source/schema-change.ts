@@ -116,7 +116,8 @@ function compareColumns(before: Before, after: After, touched: readonly ColumnSc
     }
     if (old.name !== now.name) words.push(`column ${old.name} was renamed to ${now.name}`);
     const fit = fits(old, now);
-    if (fit === 'other') {
+    // ClickHouse does not change the type of a column that its rows are sorted by.
+    if (fit === 'other' || (fit === 'wider' && now.inKey)) {
       return {kind: 'read again', text: `column ${now.name} has another type`, touched};
     }
     if (fit === 'wider') words.push(`column ${now.name} holds more`);
