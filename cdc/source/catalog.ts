@@ -29,6 +29,8 @@ const CatalogColumn = z.object({
    */
   missing: z.object({value: z.string().nullable(), unclear: z.boolean()}).nullable(),
   type: CatalogType,
+  /** Of a composite or range: the base types that it is made of. */
+  within: z.array(z.string()).nullable().default(null),
 });
 
 const Leaf = z.object({
@@ -108,6 +110,23 @@ const MISSING = `
       WHERE l.attname = a.attname AND NOT l.attisdropped)
   END`;
 
+/** Every type within those that `start` selects: what a domain, array, range or composite is made of. */
+const reached = (start: string): string => `
+  WITH RECURSIVE reached(typ) AS (
+    ${start}
+    UNION
+    SELECT n.typ FROM reached r JOIN pg_type t ON t.oid = r.typ CROSS JOIN LATERAL (
+      SELECT t.typbasetype UNION ALL SELECT t.typelem
+      UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE t.oid IN (g.rngtypid, g.rngmultitypid)
+      UNION ALL SELECT a.atttypid FROM pg_attribute a
+        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS n(typ) WHERE n.typ <> 0
+  )`;
+
+const REACHED = reached(
+  'SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped',
+);
+
 /**
  * Walks a column's type down to what is stored: domain → base → array → element → domain → base. A domain's own
  * modifier counts where it has one.
@@ -131,25 +150,15 @@ const COLUMNS = `
     'notNull', a.attnotnull,
     'missing', ${MISSING},
     'type', json_build_object('name', t.typname, 'kind', t.typtype, 'modifier', w.modifier, 'array', w.array,
-      'delimiter', w.delimiter)) ORDER BY a.attnum), '[]')
+      'delimiter', w.delimiter),
+    'within', CASE WHEN t.typtype IN ('c', 'r', 'm') THEN (${reached('SELECT w.typ')}
+      SELECT json_agg(b.typname ORDER BY b.typname) FROM pg_type b
+      WHERE b.oid IN (SELECT typ FROM reached) AND b.typtype = 'b') END) ORDER BY a.attnum), '[]')
   FROM walk w
   JOIN pg_attribute a ON a.attrelid = w.attrelid AND a.attnum = w.attnum
   JOIN pg_type ty ON ty.oid = a.atttypid
   JOIN pg_type t ON t.oid = w.typ
   WHERE t.typtype <> 'd' AND NOT (${IS_ARRAY} AND NOT w.array)`;
-
-/** Every type within the types of its columns: what a domain, array, range or composite is made of. */
-const REACHED = `
-  WITH RECURSIVE reached AS (
-    SELECT a.atttypid AS typ FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    UNION
-    SELECT n.typ FROM reached r JOIN pg_type t ON t.oid = r.typ CROSS JOIN LATERAL (
-      SELECT t.typbasetype UNION ALL SELECT t.typelem
-      UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE t.oid IN (g.rngtypid, g.rngmultitypid)
-      UNION ALL SELECT a.atttypid FROM pg_attribute a
-        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-    ) AS n(typ) WHERE n.typ <> 0
-  )`;
 
 const INDEX_COLUMNS = (condition: string, of = 'c'): string => `
   (SELECT json_agg(a.attname ORDER BY k.n)
@@ -220,7 +229,7 @@ export const describeSql = (
     'labels', (${REACHED} SELECT coalesce(json_object_agg(e.oid, e.enumlabel), '{}')
       FROM pg_enum e WHERE e.enumtypid IN (SELECT typ FROM reached)),
     'attributes', (${REACHED} SELECT coalesce(json_object_agg(t.oid, (
-        SELECT string_agg(format('%I %s %s', a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)
+        SELECT string_agg(format('%s %I %s %s', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)
         FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)), '{}')
       FROM pg_type t WHERE t.typtype = 'c' AND t.oid IN (SELECT typ FROM reached)),
     'published', ${publishedSql(publication, serverVersion)},

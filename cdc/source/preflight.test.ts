@@ -156,6 +156,12 @@ const CASES: Readonly<Record<string, Case>> = {
     says: 'public.t: column v: no mapping for type regclass: its text is a name that can change while the row does not: store the oid or the name, or leave the column out of the publication',
     byHand: 'ALTER TABLE t ALTER v TYPE text',
   },
+  'a composite with a type without a mapping': {
+    ddl: `CREATE DOMAIN place AS regclass; CREATE TYPE inner_pair AS (a int, r place[]); CREATE TYPE pair AS (p inner_pair, b text);
+      CREATE TABLE t (id int PRIMARY KEY, v pair[], w int4range)`,
+    says: 'public.t: column v has regclass within: its text is a name that can change while the row does not: store the oid or the name, or leave the column out of the publication',
+    byHand: 'ALTER TABLE t ALTER v TYPE text',
+  },
   'two tables with one target': {
     ddl: 'CREATE SCHEMA a; CREATE SCHEMA a__b; CREATE TABLE a.b__c (id int PRIMARY KEY); CREATE TABLE a__b.c (id int PRIMARY KEY)',
     environment: {FRESHET_TABLES_INCLUDE: '*.*', FRESHET_ANALYTICS_SCHEMA: 'a'},

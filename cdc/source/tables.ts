@@ -4,6 +4,7 @@ import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {PipelineError} from '../failures.ts';
 import {topicName} from '../kafka/topics.ts';
 import type {Settings} from '../settings/settings.ts';
+import {REFUSED} from '../types/refused.ts';
 import {type CatalogTable, readCatalog} from './catalog.ts';
 import {HAS_COLUMN_LISTS} from './postgres.ts';
 import {collisions, keyOf, type Problem, problemsOf, readable, storageProblems} from './table-problems.ts';
@@ -120,6 +121,13 @@ export function planTable(
     const message = `${name}: the publication's column list leaves out ${unsent.join(', ')} of its key`;
     return refused([{message}]);
   }
+  // The text of a composite, or of a range, is made of that of its parts.
+  const unfit = table.columns.flatMap(({name: column, within}) => {
+    const type = within?.find(part => Object.hasOwn(REFUSED, part));
+    const sent = definition.columns.some(own => own.name === column);
+    return type && sent ? [{message: `${name}: column ${column} has ${type} within: ${REFUSED[type]}`}] : [];
+  });
+  if (unfit.length > 0) return refused(unfit);
   try {
     const schema = tableSchema(definition);
     const problems = storageProblems(schema, settings);

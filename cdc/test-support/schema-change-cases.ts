@@ -177,6 +177,17 @@ export function schemaChangeCases(test: TestFn, triggers: 'auto' | 'off'): void 
     ]);
     await pg.query('ALTER TABLE d4 ALTER n TYPE numeric(20,6)');
     await equal(t, running);
+    // Of a key nothing can be changed in place.
+    await pg.query('CREATE TABLE d4k (k numeric(18,0) PRIMARY KEY, v int); INSERT INTO d4k VALUES (7, 7)');
+    await until(running, async () => (await query('SELECT v FROM {an}.d4k').catch(() => [])).length === 1);
+    await pg.query(
+      'ALTER TABLE d4k ALTER k TYPE numeric(20,0); INSERT INTO d4k VALUES (12345678901234567890, 1); DELETE FROM d4k WHERE k = 7',
+    );
+    await equal(t, running);
+    t.deepEqual(await query("SELECT state FROM {cdc}._tables FINAL WHERE table_name = 'd4k'"), [
+      {state: 'streaming'},
+    ]);
+    t.deepEqual(await query('SELECT toString(k) AS k, v FROM {an}.d4k'), [{k: '12345678901234567890', v: 1}]);
   });
 
   test.serial(named('D5 a change that no row follows is applied'), async t => {
@@ -330,6 +341,31 @@ export function schemaChangeCases(test: TestFn, triggers: 'auto' | 'off'): void 
       await equal(t, running);
       const {old, kept} = await states();
       t.deepEqual({old, kept}, {old: 'streaming', kept: 'streaming'});
+    },
+  );
+
+  test.serial(
+    named(
+      'T17 attributes of a composite are dropped and added again by one command, and come to be of another kind',
+    ),
+    async t => {
+      const running = await start(
+        t,
+        `CREATE TYPE address AS (street text, zip text); CREATE TABLE c (id int PRIMARY KEY, a address, l address[]);
+         INSERT INTO c VALUES (1, '(High Street,N1)', '{"(High Street,N1)"}')`,
+      );
+      const {pg, query} = running;
+      await running.caughtUp();
+      await pg.query('ALTER TYPE address DROP ATTRIBUTE zip, ADD ATTRIBUTE zip text');
+      await until(running, async () => (await query('SELECT a FROM {an}.c'))[0]!.a === '("High Street",)');
+      await equal(t, running);
+      const state = async () => (await query('SELECT state, reason FROM {cdc}._tables FINAL'))[0]!;
+      await pg.query('ALTER TYPE address ADD ATTRIBUTE place regclass');
+      await until(running, async () => (await state()).state === 'parked');
+      t.regex(String((await state()).reason), /column a has regclass within/);
+      await pg.query('ALTER TYPE address DROP ATTRIBUTE place');
+      await until(running, async () => (await state()).state === 'streaming');
+      await equal(t, running);
     },
   );
 
