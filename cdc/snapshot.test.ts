@@ -5,6 +5,7 @@ import {verify} from './reconcile/verify.ts';
 import {keepRunning} from './test-support/command-line.ts';
 import {startProxy} from './test-support/proxy.ts';
 import {makeWorld, type Scope, server, startPipeline, transport} from './test-support/start-pipeline.ts';
+import {until} from './test-support/until.ts';
 
 /** A pipeline whose first snapshot cannot be written before `release`. */
 async function withHeldSnapshot(t: Scope, ddl: string, table: string) {
@@ -30,6 +31,25 @@ test('R7d updated with an unchanged large value, then deleted, before the chunk 
   release();
   await caughtUp();
   t.deepEqual(await query(DIGEST), (await pg.query(PG_DIGEST)).rows);
+});
+
+test('N2 a snapshot outlasts the limits that the database sets for transactions', async t => {
+  const names = ['transaction_timeout', 'idle_in_transaction_session_timeout'];
+  const {pg, query, caughtUp, release, settings, log} = await withHeldSnapshot(
+    t,
+    `CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 9);
+     DO $$ DECLARE name text; BEGIN FOR name IN SELECT s.name FROM pg_settings s WHERE s.name IN (${names.map(name => `'${name}'`).join(', ')}) LOOP
+       EXECUTE format('ALTER DATABASE %I SET %I = 4000', current_database(), name); END LOOP; END $$`,
+    'a',
+  );
+  // Both that read and that which keeps the snapshot have been at it for longer.
+  const open = `SELECT FROM pg_stat_activity WHERE application_name = $1 AND now() - xact_start > '5s'`;
+  await until(async () => (await pg.query(open, [`freshet ${settings.FRESHET_SLOT}`])).rows.length === 2);
+  await pg.query('DELETE FROM a WHERE id < 5');
+  release();
+  await caughtUp();
+  t.is((await query('SELECT * FROM {an}.a')).length, 5);
+  t.is(log.lines.filter(line => line.includes('reading a snapshot')).length, 1);
 });
 
 test('R7b read again while ClickHouse holds an old image: an unchanged large value is the one PostgreSQL has', async t => {

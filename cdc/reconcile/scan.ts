@@ -1,8 +1,7 @@
 import type {ClientBase} from 'pg';
 import type {Settings} from '../settings/settings.ts';
 import type {ClickHouseClient} from '../sink/clickhouse.ts';
-import {HAS_BLOCK_SCANS} from '../source/blocks.ts';
-import {clientConfig, connect} from '../source/postgres.ts';
+import {clientConfig, connect, NO_TIME_LIMIT} from '../source/postgres.ts';
 import {pgLiteral} from '../source/table-schema.ts';
 import type {CapturedTable} from '../source/tables.ts';
 import type {ChecksumSql, Scope} from './checksum.ts';
@@ -37,8 +36,7 @@ export async function scanSource(scan: SourceScan): Promise<Reading> {
       const other = await connect({...clientConfig(settings), silenceMs: 0});
       others.push(other);
       await other.query(
-        'SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;' +
-          'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+        `${NO_TIME_LIMIT} SET lock_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`,
       );
       await other.query(`SET TRANSACTION SNAPSHOT ${pgLiteral(rows[0]!.name)}`);
     }
@@ -84,13 +82,12 @@ export async function scanTarget({
 }
 
 async function slicesOf({postgres, table}: SourceScan): Promise<Scope[]> {
-  const {rows} = await postgres.query<{blocks: number; version: number}>(
-    `SELECT (pg_relation_size($1::oid) / current_setting('block_size')::int)::float8 AS blocks,
-       current_setting('server_version_num')::int AS version`,
+  const {rows} = await postgres.query<{blocks: number}>(
+    `SELECT (pg_relation_size($1::oid) / current_setting('block_size')::int)::float8 AS blocks`,
     [table.oid],
   );
-  const {blocks, version} = rows[0]!;
-  const count = version < HAS_BLOCK_SCANS ? 1 : Math.min(MAX_SLICES, Math.ceil(blocks / SLICE_BLOCKS));
+  const {blocks} = rows[0]!;
+  const count = Math.min(MAX_SLICES, Math.ceil(blocks / SLICE_BLOCKS));
   if (table.partitioned || count <= 1) return [{}];
   const step = Math.ceil(blocks / count);
   return Array.from({length: count}, (_, i) => ({

@@ -58,6 +58,14 @@ const SESSION_SETTINGS: Readonly<Record<string, string>> = {
   jit: 'off',
 };
 
+/**
+ * Lifts what the server, the role or the database sets for sessions in general, for a transaction that takes as long as
+ * a table is large. PostgreSQL 17 has `transaction_timeout`.
+ */
+export const NO_TIME_LIMIT =
+  'SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;' +
+  "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout';";
+
 /** The part of pg's client that has no public types. */
 interface Inner {
   readonly connection: NodeJS.EventEmitter & {readonly stream: Socket};
@@ -159,6 +167,8 @@ const CODES: readonly (readonly [string, FailureCode])[] = [
   ['55P03', 'pg.locked'],
   ['40P01', 'pg.locked'],
   ['57014', 'pg.slot_blocked'],
+  ['25P03', 'pg.unavailable'], // idle_in_transaction_session_timeout ended the session
+  ['25P04', 'pg.unavailable'], // transaction_timeout did
   ['28', 'pg.auth'],
   ['08', 'pg.unavailable'],
   ['53', 'pg.unavailable'],

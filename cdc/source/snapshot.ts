@@ -10,6 +10,7 @@ import {
   type ClientConfig,
   connect,
   currentPosition,
+  NO_TIME_LIMIT,
   RENAMED,
   readServerVersion,
 } from './postgres.ts';
@@ -187,8 +188,7 @@ function destroyed(client: pg.Client): void {
 async function takeSnapshot({config, settings, snapshotName}: SnapshotOptions): Promise<pg.Client> {
   const client = await connect(config);
   await client.query(
-    `SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = ${settings.FRESHET_SILENCE_MS / 2};` +
-      'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+    `${NO_TIME_LIMIT} SET lock_timeout = ${settings.FRESHET_SILENCE_MS / 2}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`,
   );
   await client.query(`SET TRANSACTION SNAPSHOT ${pgLiteral(snapshotName)}`);
   return client;
