@@ -197,6 +197,25 @@ test.serial('S11 the slot guard tells when the slot will be lost, and the alarm 
   held.release();
 });
 
+test.serial('O3 a pipeline that runs already waits where all walsenders are taken', async t => {
+  await server.restart({max_wal_senders: '2'});
+  const world = await startPipeline(t, 'CREATE TABLE a (id int PRIMARY KEY)', {FRESHET_PG_URL: server.url});
+  const {pg, settings, log, query, stop, start} = world;
+  await world.caughtUp();
+  await stop();
+  const taken = [];
+  for (let i = 0; i < 2; i++) taken.push(await ReplicationConnection.connect(clientConfig(settings)));
+  await pg.query('INSERT INTO a VALUES (1)');
+  start();
+  await Promise.race([
+    until(() => log.lines.some(line => line.includes('max_wal_senders'))),
+    world.ended().then(error => t.is(error, null)),
+  ]);
+  for (const connection of taken) connection.close();
+  await world.caughtUp();
+  t.deepEqual(await query('SELECT id FROM {an}.a'), [{id: 1}]);
+});
+
 /** What the server must have, and what is said where it has not. */
 const LACKS: Readonly<Record<string, readonly [settings: Record<string, string>, says: RegExp]>> = {
   'wal_level = replica': [

@@ -69,10 +69,12 @@ const CHECKS: readonly ((server: Server, settings: Settings) => Problem | false)
       message: 'all replication slots are taken',
       sql: 'ALTER SYSTEM SET max_replication_slots = 20; -- then restart PostgreSQL',
     },
+  // One of them may be our own, of a connection that broke and that the server has not given up yet.
   s =>
     s.freeSenders < 1 && {
       message: 'all walsenders are taken',
       sql: 'ALTER SYSTEM SET max_wal_senders = 20; -- then restart PostgreSQL',
+      onlyAtFirst: true,
     },
   (s, settings) =>
     s.slotPlugin !== null &&
