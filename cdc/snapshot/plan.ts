@@ -3,11 +3,9 @@ import {z} from 'zod';
 import type {Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, chName, insertRows, rows} from '../sink/clickhouse.ts';
 import type {Registry} from '../sink/registry.ts';
-import {HAS_BLOCK_SCANS} from '../source/blocks.ts';
 import {CatalogTable} from '../source/catalog.ts';
 import type {Chunk} from '../source/chunk-rows.ts';
 import type {Lsn} from '../source/lsn.ts';
-import {readServerVersion} from '../source/postgres.ts';
 import {type CapturedTable, capturedTable} from '../source/tables.ts';
 
 /** A table of a snapshot and how it is divided: each chunk is the same range of blocks in every partition of it. */
@@ -31,7 +29,6 @@ export async function planChunks(
   tables: readonly CapturedTable[],
   {FRESHET_SNAPSHOT_CHUNK_BYTES: chunkBytes}: Settings,
 ): Promise<PlannedTable[]> {
-  const serverVersion = await readServerVersion(postgres);
   const {rows: sizes} = await postgres.query<{
     oid: number;
     size: number;
@@ -52,7 +49,7 @@ export async function planChunks(
   return tables.map(table => {
     const found = sizeOf.get(table.oid);
     const none = {table, finished: new Set<number>(), done: {rows: 0, bytes: 0}};
-    if (!found?.heap || serverVersion < HAS_BLOCK_SCANS) return {...none, blocks: 0, chunks: 1};
+    if (!found?.heap) return {...none, blocks: 0, chunks: 1};
     const total = Math.ceil(found.size / found.block);
     const blocks = Math.max(
       1,

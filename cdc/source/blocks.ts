@@ -4,9 +4,6 @@ export interface Blocks {
   readonly to: number | undefined;
 }
 
-/** First version that reads a range of blocks without reading those before. */
-export const HAS_BLOCK_SCANS = 140_000;
-
 /** Conditions for rows within the range; none for a range of everything. */
 export const inBlocks = ({from, to}: Blocks): string[] => [
   ...(from === 0 ? [] : [`ctid >= '(${from},0)'`]),
