@@ -22,9 +22,12 @@ export const VALUE_SETTINGS: Readonly<Record<string, string>> = {
 
 export function clientConfig(settings: Settings): ClientConfig {
   const tls = settings.FRESHET_PG_TLS;
+  const url = new URL(settings.FRESHET_PG_URL);
+  // As a part of the URL: to pg (8.23) a URL without a password says that it is empty, and wins over all beside it.
+  if (settings.FRESHET_PG_PASSWORD !== undefined)
+    url.searchParams.set('password', settings.FRESHET_PG_PASSWORD);
   return {
-    connectionString: settings.FRESHET_PG_URL,
-    ...(settings.FRESHET_PG_PASSWORD === undefined ? {} : {password: settings.FRESHET_PG_PASSWORD}),
+    connectionString: url.href,
     ...(tls === 'off' ? {} : {ssl: {...tlsFiles(settings, 'PG'), rejectUnauthorized: tls === 'verify'}}),
     application_name: `freshet ${settings.FRESHET_SLOT}`,
     connectionTimeoutMillis: Math.min(15_000, settings.FRESHET_SILENCE_MS),
