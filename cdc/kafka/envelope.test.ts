@@ -160,11 +160,13 @@ test('a large value that was not sent again: whole under FULL, otherwise marked 
   );
   await caughtUp();
   await pg.query('UPDATE f SET n = 2; UPDATE d SET n = 2');
+  await pg.query('DELETE FROM f');
   await caughtUp();
-  const [full] = await readEvents(brokers, topicName(settings.FRESHET_TOPIC_PREFIX, 'public', 'f'));
+  const [full, deleted] = await readEvents(brokers, topicName(settings.FRESHET_TOPIC_PREFIX, 'public', 'f'));
   const [plain] = await readEvents(brokers, topicName(settings.FRESHET_TOPIC_PREFIX, 'public', 'd'));
   const body = 'f'.repeat(5000);
   t.like(full, {op: 'u', before: {id: 1, n: 1, body}, after: {id: 1, n: 2, body}});
+  t.like(deleted, {op: 'd', before: {id: 1, n: 2, body}, after: null});
   t.like(plain, {op: 'u', before: null, after: {id: 1, n: 2, body: '__debezium_unavailable_value'}});
 });
 

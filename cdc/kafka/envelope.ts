@@ -70,12 +70,12 @@ export class EnvelopeWriter {
     batch.add(this.rows.table, [keyStart, valueStart, header], this.#headers(change, large));
   }
 
-  /** Appends the row that is now, or the deleted one, without an envelope; false where something else must be told. */
+  /** Appends the row that is now, or the deleted one's key, without an envelope; false where something else must be told. */
   #line(batch: Batch, change: Change, key: number, transaction: Transaction): boolean {
     const out = batch.bytes;
     const start = out.length;
     if (change.now) this.rows.image(out, change.now, false, change.old, change.whole);
-    else if (change.old) this.rows.image(out, change.old, !change.whole, null);
+    else if (change.old) this.rows.image(out, change.old, true, null);
     if (this.#headers(change, false)) {
       out.length = start;
       return false;

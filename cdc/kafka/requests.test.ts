@@ -74,7 +74,7 @@ test('R14 a row above the limit goes without its largest values, which are to be
   const [small] = request![0]!.messages;
   t.true(wireBytes(small!) <= LIMIT);
   t.deepEqual(
-    [...splitObject(rowImage(small!.value, false))],
+    [...splitObject(rowImage(small!.value))],
     [
       ['k', '"key"'],
       ['a', '"__debezium_unavailable_value"'],
@@ -87,7 +87,7 @@ test('R14 a row above the limit goes without its largest values, which are to be
   t.false(HEADER.rejects in headers); // found again where it is looked up
   const [only] = cut([message(0, 'key', {a: 'x'.repeat(5_000)}, true)]);
   const [deletion] = only![0]!.messages;
-  t.is(rowImage(deletion!.value, true).toString(), '{"k":"key"}');
+  t.true(deletion!.value.toString().startsWith('{"before":{"k":"key"},"after":null,'));
 });
 
 test('R14 a key above the limit is refused by name', t => {

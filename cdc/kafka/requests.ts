@@ -107,7 +107,7 @@ function withoutLargest(message: OutMessage, limit: number): OutMessage | Pipeli
     return wireBytes(small) > limit ? refused() : small;
   }
   if (headers[HEADER.key] === undefined) return refused();
-  const members = splitObject(rowImage(value, false));
+  const members = splitObject(rowImage(value));
   const list = <T>(header: string): T[] => JSON.parse(String(headers[header] ?? '[]')) as T[];
   const omitted = new Set(list<string>(HEADER.unchanged));
   const candidates = table.columns

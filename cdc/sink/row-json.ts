@@ -15,15 +15,15 @@ const BEHIND_ROW = Buffer.from('},"after":');
 const SOURCE = Buffer.from(',"source":{');
 
 /**
- * The bytes of the row image in an envelope of ours: `after`, or `before` of a delete. In JSON `,"after":` cannot
+ * The bytes of the row image in an envelope of ours, `after`. In JSON `,"after":` cannot
  * stand inside a string, whose quotes would be escaped, and a column of that name does not stand behind `}`: no value
  * is an object. So the image is found without parsing. Throws `kafka.bad_message` where it is not there.
  */
-export function rowImage(value: Buffer, deleted: boolean): Buffer {
+export function rowImage(value: Buffer): Buffer {
   const after = value[BEFORE.length] === OPEN ? value.indexOf(BEHIND_ROW) + 1 : value.indexOf(AFTER);
-  const source = value.indexOf(SOURCE, after + 1);
-  const [start, end] = deleted ? [BEFORE.length, after] : [after + AFTER.length, source];
-  if (after < BEFORE.length || source < 0 || value[start] !== OPEN || value[end - 1] !== CLOSE) {
+  const start = after + AFTER.length;
+  const end = value.indexOf(SOURCE, after + 1);
+  if (after < BEFORE.length || end < 0 || value[start] !== OPEN || value[end - 1] !== CLOSE) {
     throw new PipelineError('kafka.bad_message', 'an envelope without its row image');
   }
   return value.subarray(start, end);

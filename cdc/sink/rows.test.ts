@@ -2,7 +2,7 @@ import test from 'ava';
 import {CopyTextReader} from '../source/copy-text.ts';
 import {type Lsn, rowVersion} from '../source/lsn.ts';
 import {sharePipeline} from '../test-support/share-pipeline.ts';
-import {startPipeline} from '../test-support/start-pipeline.ts';
+import {startPipeline, transport} from '../test-support/start-pipeline.ts';
 import {Registry} from './registry.ts';
 import {SnapshotBatch} from './snapshot-batch.ts';
 
@@ -110,6 +110,34 @@ test('R9 identity by another index, and columns that may not be NULL', async t =
     [{sorting_key: 'a, b'}],
   );
 });
+
+for (const by of new Set([transport(), 'direct'])) {
+  test(`R9 of a deleted row the key alone is kept, also where all of it was sent: ${by}`, async t => {
+    const {pg, query, caughtUp} = await startPipeline(
+      t,
+      `CREATE TABLE people (id int, "the name" text NOT NULL, at timestamptz DEFAULT now(), born date, no int, PRIMARY KEY (no, id));
+       ALTER TABLE people REPLICA IDENTITY FULL`,
+      {FRESHET_TRANSPORT: by},
+    );
+    await caughtUp();
+    // A date beyond ClickHouse's has a record of its own.
+    await pg.query(
+      `INSERT INTO people SELECT i, 'Ada', now(), CASE WHEN i = 2 THEN '9999-01-01' ELSE '1985-12-10' END::date, 1 FROM generate_series(1, 4) i`,
+    );
+    await pg.query('UPDATE people SET id = 10 WHERE id = 1; DELETE FROM people WHERE id IN (2, 3)');
+    await caughtUp();
+    t.deepEqual(
+      await query(
+        'SELECT no, id, `the name` AS name, at, born FROM {cdc}.public__people WHERE _is_deleted = 1 ORDER BY id',
+      ),
+      [1, 2, 3].map(id => ({no: 1, id, name: '', at: null, born: null})),
+    );
+    t.deepEqual(
+      await query('SELECT id, `the name` AS name, toString(born) AS born FROM {an}.people ORDER BY id'),
+      [4, 10].map(id => ({id, name: 'Ada', born: '1985-12-10'})),
+    );
+  });
+}
 
 const truncated = shared.corner(`CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
      CREATE TABLE c (id int PRIMARY KEY, a int REFERENCES a); CREATE TABLE d (id int PRIMARY KEY);

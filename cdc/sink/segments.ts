@@ -175,7 +175,7 @@ export class SegmentQueue {
       this.#addLine(message, line, partition);
       return;
     }
-    const {offset, value, headers} = message;
+    const {offset, key, value, headers} = message;
     if (value === null) {
       // A tombstone says nothing new: the deletion came before it.
       this.#segment('', 0).reached(message, partition);
@@ -200,7 +200,9 @@ export class SegmentQueue {
       return;
     }
     const special = headers[HEADER.unchanged] || headers[HEADER.rejects];
-    const image = rowImage(value, facts.isDeleted);
+    // Of a deletion the key is all that is kept, also where PostgreSQL sent the whole row.
+    const image = facts.isDeleted ? key : rowImage(value);
+    if (!image) throw new PipelineError('kafka.bad_message', `a deletion without a key at offset ${offset}`);
     const segment = this.#segment(schemaId, value.length);
     if (special) {
       segment.special.push(specialRow(message, technical.toString('latin1'), image));

@@ -77,11 +77,8 @@ async function applyPiece(
       technical = asDeletion(technical);
     }
     for (const {column, reason} of [...row.rejects, ...(rejects.get(row) ?? [])]) {
-      // A deleted row is no loss; what it held is known under REPLICA IDENTITY FULL alone.
-      if (isDeletion(row.technical) && !table.definition.key.includes(column)) {
-        members.delete(column);
-        continue;
-      }
+      // A deleted row is no loss; what it held is known under REPLICA IDENTITY FULL alone, and is not written.
+      if (isDeletion(row.technical) && !table.definition.key.includes(column)) continue;
       rejected.push(reject(table, row, column, reason));
       members.set(column, 'null');
     }
