@@ -4,7 +4,7 @@ import {skip} from '../../scripts/stack/skip.ts';
 import {PipelineError} from '../failures.ts';
 import {makeWorld, server} from '../test-support/start-pipeline.ts';
 import {kafkaClient} from './client.ts';
-import {partitionsFor, prepareTopics, topicName, watermarkTopic} from './topics.ts';
+import {deadLetterTopic, partitionsFor, prepareTopics, topicName, watermarkTopic} from './topics.ts';
 
 const LEGAL = /^[A-Za-z0-9._-]{1,249}$/;
 /** PostgreSQL's names: up to 63 bytes, of anything but NUL. Letters of the escape itself make near misses likely. */
@@ -81,6 +81,41 @@ test('a topic that the brokers refuse is named, and not asked for again and agai
   });
   t.like(error, {code: 'kafka.topic_refused', reaction: 'halt'});
   t.true(error?.message.includes(second));
+});
+
+test('messages stay for hardly longer than they are to be kept: those of dead letters ten times as long', async t => {
+  if (!server('TEST_KAFKA_BROKERS')) return skip(t, 'no Kafka');
+  const {settings, log} = await makeWorld(t, '', {FRESHET_TOPIC_RETENTION_HOURS: '14'});
+  const admin = kafkaClient(settings, log).admin();
+  await admin.connect();
+  t.teardown(() => admin.disconnect());
+  const prefix = settings.FRESHET_TOPIC_PREFIX;
+  const topics = [topicName(prefix, 'public', 'a'), deadLetterTopic(prefix)];
+  await prepareTopics(
+    admin,
+    settings,
+    topics.map(topic => ({topic, partitions: 1})),
+    log,
+  );
+  const {resources} = await admin.describeConfigs({
+    includeSynonyms: false,
+    resources: topics.map(name => ({type: 2, name, configNames: ['retention.ms', 'segment.ms']})),
+  });
+  const HOUR = 3_600_000;
+  t.deepEqual(
+    Object.fromEntries(
+      resources.map(({resourceName, configEntries}) => [
+        resourceName,
+        Object.fromEntries(
+          configEntries.map(({configName, configValue}) => [configName, Number(configValue)]),
+        ),
+      ]),
+    ),
+    {
+      [topics[0]!]: {'retention.ms': 14 * HOUR, 'segment.ms': 2 * HOUR},
+      [topics[1]!]: {'retention.ms': 140 * HOUR, 'segment.ms': 20 * HOUR},
+    },
+  );
 });
 
 test('many tables have topics with fewer partitions, unless somebody has said how many', t => {

@@ -30,6 +30,11 @@ const safe = (name: string): string =>
 export const watermarkTopic = (prefix: string): string => `${prefix}.watermarks`;
 export const deadLetterTopic = (prefix: string): string => `${prefix}.dead-letter`;
 
+/**
+ * Kafka deletes whole segments, each when its newest message is as old as the retention: so an old message stays for a
+ * fraction of the retention longer, and not for the 7 days for which a broker fills a segment by default.
+ */
+const SEGMENTS = 7;
 /** A dead letter has to wait for a person: it is kept so many times longer than other messages. */
 const PATIENCE = 10;
 /** A dead letter is its message with more headers. */
@@ -65,8 +70,9 @@ export async function prepareTopics(
     const missing = wanted.filter(({topic}) => !existing.has(topic));
     if (missing.length > 0) {
       const replicas = settings.FRESHET_TOPIC_REPLICATION;
-      const retentionMs = settings.FRESHET_TOPIC_RETENTION_HOURS * 3_600_000;
       const dead = deadLetterTopic(settings.FRESHET_TOPIC_PREFIX);
+      const retentionMs = (topic: string): number =>
+        settings.FRESHET_TOPIC_RETENTION_HOURS * 3_600_000 * (topic === dead ? PATIENCE : 1);
       await admin.createTopics({
         waitForLeaders: true,
         topics: missing.map(({topic, partitions}) => ({
@@ -75,7 +81,8 @@ export async function prepareTopics(
           replicationFactor: replicas,
           configEntries: [
             {name: 'cleanup.policy', value: 'delete'},
-            {name: 'retention.ms', value: String(retentionMs * (topic === dead ? PATIENCE : 1))},
+            {name: 'retention.ms', value: String(retentionMs(topic))},
+            {name: 'segment.ms', value: String(Math.ceil(retentionMs(topic) / SEGMENTS))},
             {
               name: MAX_BYTES,
               value: String(settings.FRESHET_MESSAGE_MAX_BYTES + (topic === dead ? MORE_HEADERS : 0)),
