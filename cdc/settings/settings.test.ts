@@ -98,6 +98,65 @@ const REFUSED: readonly (readonly [what: string, given: Environment, lines: read
     [/^FRESHET_KAFKA_SASL_USERNAME: needed with FRESHET_KAFKA_SASL_MECHANISM$/],
   ],
   [
+    'files for TLS to PostgreSQL, which is off',
+    {FRESHET_PG_TLS_CA: '/ca', FRESHET_PG_TLS_CERT: '/cert', FRESHET_PG_TLS_KEY: '/key'},
+    [
+      /^FRESHET_PG_TLS_CA=\/ca: needs FRESHET_PG_TLS=verify$/,
+      /^FRESHET_PG_TLS_CERT=\/cert: needs FRESHET_PG_TLS=require or verify$/,
+      /^FRESHET_PG_TLS_KEY=\/key: needs FRESHET_PG_TLS=require or verify$/,
+    ],
+  ],
+  [
+    'a CA that nothing is compared with',
+    {FRESHET_PG_TLS: 'require', FRESHET_PG_TLS_CA: '/ca'},
+    [/^FRESHET_PG_TLS_CA=\/ca: needs FRESHET_PG_TLS=verify$/],
+  ],
+  [
+    'TLS to PostgreSQL by its URL',
+    {FRESHET_PG_URL: `${MINIMAL.FRESHET_PG_URL}?sslmode=require`},
+    [/^FRESHET_PG_URL: no sslmode .*FRESHET_PG_TLS says it$/],
+  ],
+  [
+    'files for TLS to Kafka, which is off',
+    {FRESHET_KAFKA_TLS_CA: '/ca', FRESHET_KAFKA_TLS_CERT: '/cert', FRESHET_KAFKA_TLS_KEY: '/key'},
+    [/_CA=\/ca: needs FRESHET_KAFKA_TLS=true$/, /_CERT.*TLS=true$/, /_KEY.*TLS=true$/],
+  ],
+  [
+    'files for TLS to ClickHouse without the CA',
+    {
+      FRESHET_CLICKHOUSE_URL: 'https://h:8443',
+      FRESHET_CLICKHOUSE_TLS_CERT: '/cert',
+      FRESHET_CLICKHOUSE_TLS_KEY: '/key',
+    },
+    [/^FRESHET_CLICKHOUSE_TLS_CERT=\/cert: needs FRESHET_CLICKHOUSE_TLS_CA$/, /_KEY.*_CA$/],
+  ],
+  [
+    'a CA for ClickHouse without TLS',
+    {FRESHET_CLICKHOUSE_TLS_CA: '/ca'},
+    [/^FRESHET_CLICKHOUSE_TLS_CA=\/ca: needs an https URL in FRESHET_CLICKHOUSE_URL$/],
+  ],
+  [
+    'certificates without their keys, and the other way round',
+    {
+      FRESHET_PG_TLS: 'verify',
+      FRESHET_PG_TLS_CERT: '/cert',
+      FRESHET_KAFKA_TLS: 'true',
+      FRESHET_KAFKA_TLS_KEY: '/key',
+    },
+    [
+      /^FRESHET_PG_TLS_CERT=\/cert: needs FRESHET_PG_TLS_KEY$/,
+      /^FRESHET_KAFKA_TLS_KEY=\/key: needs FRESHET_KAFKA_TLS_CERT$/,
+    ],
+  ],
+  [
+    'who to Kafka, but not how',
+    {FRESHET_KAFKA_SASL_USERNAME: 'u', FRESHET_KAFKA_SASL_PASSWORD: SECRET},
+    [
+      /^FRESHET_KAFKA_SASL_USERNAME=u: needs FRESHET_KAFKA_SASL_MECHANISM$/,
+      /^FRESHET_KAFKA_SASL_PASSWORD: needs FRESHET_KAFKA_SASL_MECHANISM$/,
+    ],
+  ],
+  [
     'one database for both',
     {FRESHET_ANALYTICS_DATABASE: 'cdc'},
     [/^FRESHET_ANALYTICS_DATABASE=cdc: must be another database/],
@@ -168,6 +227,34 @@ test('a file of settings lies below the environment', async t => {
   ]);
   t.deepEqual(refusal(t, {...MINIMAL, FRESHET_CONFIG: `${file}.not`}), [
     `FRESHET_CONFIG: cannot read ${file}.not`,
+  ]);
+});
+
+test('what is empty is what was not set, in the environment and in a file', async t => {
+  const secret = await fileOf(t, SECRET);
+  const file = await fileOf(
+    t,
+    `FRESHET_SLOT=from_file\nFRESHET_PG_PASSWORD_FILE=${secret}\nFRESHET_CLICKHOUSE_PASSWORD=${SECRET}\nFRESHET_FLUSH_MS=\nFRESHET_KAFKA_SASL_PASSWORD_FILE=\n`,
+  );
+  const empty = {
+    FRESHET_SLOT: '',
+    FRESHET_PG_PASSWORD: '',
+    FRESHET_CLICKHOUSE_PASSWORD_FILE: '',
+    FRESHET_KAFKA_SASL_MECHANISM: '',
+  };
+  t.like(loadSettings({...MINIMAL, ...empty, FRESHET_CONFIG: file}), {
+    FRESHET_SLOT: 'from_file',
+    FRESHET_PG_PASSWORD: SECRET,
+    FRESHET_CLICKHOUSE_PASSWORD: SECRET,
+    FRESHET_FLUSH_MS: 300,
+    FRESHET_KAFKA_SASL_PASSWORD: undefined,
+    FRESHET_KAFKA_SASL_MECHANISM: 'none',
+  });
+  // Which of the two was given counts, not which is empty beside it.
+  const nearer = {FRESHET_PG_PASSWORD: 'nearer', FRESHET_PG_PASSWORD_FILE: ''};
+  t.is(loadSettings({...MINIMAL, ...nearer, FRESHET_CONFIG: file}).FRESHET_PG_PASSWORD, 'nearer');
+  t.deepEqual(refusal(t, {...MINIMAL, FRESHET_SLOTS: ''}), [
+    'FRESHET_SLOTS: no such setting (did you mean FRESHET_SLOT?)',
   ]);
 });
 

@@ -34,6 +34,7 @@ const MiB = 1 << 20;
 export const ROWS = {
   FRESHET_PG_URL: z
     .url({protocol: /^postgres(ql)?$/, error: 'postgres://user:password@host:5432/database'})
+    .refine(url => !/[?&]ssl/.test(url), 'no sslmode and the like: FRESHET_PG_TLS says it')
     .describe('source database; the role needs REPLICATION and SELECT (secret)'),
   FRESHET_PG_PASSWORD: z.string().optional().describe('password of that role, where not in the URL (secret)'),
   FRESHET_PG_TLS: z
@@ -205,8 +206,50 @@ function isTimeZone(name: string): boolean {
   }
 }
 
-const Settings = z
-  .object(ROWS)
+const Rows = z.object(ROWS);
+type Parsed = z.infer<typeof Rows>;
+type Row = keyof Parsed;
+
+/** Settings that say nothing without another one: where that is not as they need it, they would quietly be left out. */
+const NEEDS: readonly (readonly [names: readonly Row[], needed: string, isMet: (s: Parsed) => boolean])[] = [
+  [['FRESHET_PG_TLS_CA'], 'FRESHET_PG_TLS=verify', s => s.FRESHET_PG_TLS === 'verify'],
+  [
+    ['FRESHET_PG_TLS_CERT', 'FRESHET_PG_TLS_KEY'],
+    'FRESHET_PG_TLS=require or verify',
+    s => s.FRESHET_PG_TLS !== 'off',
+  ],
+  [
+    ['FRESHET_KAFKA_TLS_CA', 'FRESHET_KAFKA_TLS_CERT', 'FRESHET_KAFKA_TLS_KEY'],
+    'FRESHET_KAFKA_TLS=true',
+    s => s.FRESHET_KAFKA_TLS,
+  ],
+  [
+    ['FRESHET_KAFKA_SASL_USERNAME', 'FRESHET_KAFKA_SASL_PASSWORD'],
+    'FRESHET_KAFKA_SASL_MECHANISM',
+    s => s.FRESHET_KAFKA_SASL_MECHANISM !== 'none',
+  ],
+  [
+    ['FRESHET_CLICKHOUSE_TLS_CA'],
+    'an https URL in FRESHET_CLICKHOUSE_URL',
+    s => s.FRESHET_CLICKHOUSE_URL.startsWith('https:'),
+  ],
+  [
+    ['FRESHET_CLICKHOUSE_TLS_CERT', 'FRESHET_CLICKHOUSE_TLS_KEY'],
+    'FRESHET_CLICKHOUSE_TLS_CA',
+    s => s.FRESHET_CLICKHOUSE_TLS_CA !== undefined,
+  ],
+  ...(['PG', 'KAFKA', 'CLICKHOUSE'] as const).flatMap(server => {
+    const [cert, key] = [`FRESHET_${server}_TLS_CERT`, `FRESHET_${server}_TLS_KEY`] as const;
+    const each = (one: Row, other: Row) => [[one], other, (s: Parsed) => s[other] !== undefined] as const;
+    return [each(cert, key), each(key, cert)];
+  }),
+];
+
+const Settings = Rows.superRefine((s, context) => {
+  for (const [names, needed, isMet] of NEEDS)
+    for (const name of isMet(s) ? [] : names)
+      if (s[name] !== undefined) context.addIssue({code: 'custom', path: [name], message: `needs ${needed}`});
+})
   .refine(s => s.FRESHET_TRANSPORT === 'direct' || s.FRESHET_KAFKA_BROKERS.length > 0, {
     path: ['FRESHET_KAFKA_BROKERS'],
     error: 'needed with FRESHET_TRANSPORT=kafka (or set FRESHET_TRANSPORT=direct)',
@@ -239,20 +282,19 @@ const OTHERS = /^FRESHET_(CONFIG|FAILPOINT|STACK_\w+|TEST_\w+)$/;
  */
 export function loadSettings(environment: Environment): Settings {
   const path = environment.FRESHET_CONFIG;
-  const given: Record<string, string | undefined> = {...(path ? parseEnv(read('FRESHET_CONFIG', path)) : {})};
-  for (const [name, value] of Object.entries(environment)) {
-    if (!name.startsWith('FRESHET_') || OTHERS.test(name) || value === undefined) continue;
+  const given = whatIsSet(path ? parseEnv(read('FRESHET_CONFIG', path)) : {});
+  const nearer = whatIsSet(environment);
+  for (const [name, value] of Object.entries(nearer)) {
+    if (!name.startsWith('FRESHET_') || OTHERS.test(name)) continue;
     given[name] = value;
     // A secret of the environment also goes over the file's way to it, and the other way round.
     const twin = isSecret(name) ? `${name}_FILE` : name.replace(/_FILE$/, '');
-    if (twin !== name && environment[twin] === undefined) delete given[twin];
+    if (twin !== name && nearer[twin] === undefined) delete given[twin];
   }
   const problems: string[] = [];
   for (const [name, value] of Object.entries(given)) {
-    // An empty one is one that was not set, as a compose file passes it.
-    if (value === '' && name in ROWS) delete given[name];
-    const plain = name.replace(/_FILE$/, '');
-    if (name.endsWith('_FILE') && isSecret(plain) && value !== undefined) {
+    const plain = plainName(name);
+    if (plain !== name) {
       if (given[plain] !== undefined) problems.push(`${name}: ${plain} is given too; one of them is enough`);
       else given[plain] = read(name, value).trimEnd();
       delete given[name];
@@ -269,6 +311,20 @@ export function loadSettings(environment: Environment): Settings {
   if (problems.length > 0 || !parsed.success)
     throw new PipelineError('settings.invalid', problems.join('\n'));
   return parsed.data;
+}
+
+/** Without those that are empty: that is how a compose file passes what was not set. Only names that are none stay. */
+const whatIsSet = (values: Environment): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(values).flatMap(([name, value]) =>
+      value === undefined || (value === '' && plainName(name) in ROWS) ? [] : [[name, value]],
+    ),
+  );
+
+/** The setting that the name of a secret's file stands for, any other name as it is. */
+function plainName(name: string): string {
+  const plain = name.replace(/_FILE$/, '');
+  return isSecret(plain) ? plain : name;
 }
 
 const isSecret = (name: string): boolean =>

@@ -9,6 +9,18 @@ import {ReplicationConnection} from './replication-connection.ts';
 
 const PASSWORD = `hush %41+ü@h:5432/d?x=1&password=y#'"\\`;
 
+test.serial('FRESHET_PG_TLS alone says whether a connection is encrypted', async t => {
+  const {settings} = await makeWorld(t, '');
+  process.env.PGSSLMODE = 'require'; // the server has no TLS
+  t.teardown(() => {
+    delete process.env.PGSSLMODE;
+  });
+  const user = await withClient(clientConfig(settings), client => client.query('SELECT current_user'));
+  t.is(user.rowCount, 1);
+  const connection = await ReplicationConnection.connect(clientConfig(settings));
+  connection.close();
+});
+
 test('a password that the URL does not hold opens ordinary and replication connections', async t => {
   const world = await makeWorld(t, '');
   const role = world.settings.FRESHET_SLOT;

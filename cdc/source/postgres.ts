@@ -28,7 +28,8 @@ export function clientConfig(settings: Settings): ClientConfig {
     url.searchParams.set('password', settings.FRESHET_PG_PASSWORD);
   return {
     connectionString: url.href,
-    ...(tls === 'off' ? {} : {ssl: {...tlsFiles(settings, 'PG'), rejectUnauthorized: tls === 'verify'}}),
+    // Where it is not said at all, pg goes by PGSSLMODE.
+    ssl: tls !== 'off' && {...tlsFiles(settings, 'PG'), rejectUnauthorized: tls === 'verify'},
     application_name: `freshet ${settings.FRESHET_SLOT}`,
     connectionTimeoutMillis: Math.min(15_000, settings.FRESHET_SILENCE_MS),
     silenceMs: settings.FRESHET_SILENCE_MS,
