@@ -79,4 +79,15 @@ test('status and the page tell of schema changes, of views that fail since, of t
     (await run('status')).stdout,
     /^schema changes: found by looking at the catalog every 2 s; .* freshet triggers \| psql/m,
   );
+
+  await world.stop();
+  const cdc = settings.FRESHET_CLICKHOUSE_DATABASE;
+  await ch.command({query: `TRUNCATE TABLE ${cdc}._watermarks`});
+  await ch.command({
+    query: `INSERT INTO ${cdc}._rollup_watermark (one, complete_up_to) VALUES (0, '2020-01-01 12:34:56')`,
+  });
+  const {code, stdout} = await run('status');
+  t.is(code, 1);
+  t.regex(stdout, /^! public\.o is unknown: no watermark has arrived yet$/m);
+  t.regex(stdout, /^! metrics is late: \d+ s behind/m);
 });

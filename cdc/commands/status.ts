@@ -1,6 +1,6 @@
 import {oneLine} from '../observe/one-line.ts';
 import {readSchemaReport, readTriggersReport} from '../observe/schema-report.ts';
-import {freshnessLine, readFreshness, readSlotReport} from '../observe/status.ts';
+import {freshnessLine, METRICS, readFreshness, readSlotReport} from '../observe/status.ts';
 import {textTable} from '../observe/text-table.ts';
 import {rollupsPosition} from '../rollups/position.ts';
 import type {Settings} from '../settings/settings.ts';
@@ -24,14 +24,16 @@ export async function status(settings: Settings): Promise<number> {
       );
     if (tables.length > 0)
       console.log(`\n${textTable(tables.map(row => freshnessLine(row, schemas.notes)))}`);
+    // What is being read, or filled, comes by itself.
+    const isComing = (name: string): boolean => name === METRICS || schemas.notes.has(name);
     if (schemas.changes.length > 0) console.log(`\n${textTable(schemas.changes)}`);
     const attention = [
       ...slot.warnings.map(what => ({what, todo: ''})),
       ...triggers.attention,
       ...(tables.length === 0 ? [{what: 'ClickHouse has no tables of this pipeline yet', todo: ''}] : []),
       ...tables
-        .filter(({state}) => state === 'late')
-        .map(({table_name, reason}) => ({what: `${table_name} is late: ${reason}`, todo: ''})),
+        .filter(({table_name, state}) => state === 'late' || (state === 'unknown' && !isComing(table_name)))
+        .map(({table_name, state, reason}) => ({what: `${table_name} is ${state}: ${reason}`, todo: ''})),
       ...schemas.attention,
     ];
     for (const {what, todo} of attention)

@@ -63,9 +63,12 @@ test('before anything runs: not healthy, an empty page, and metrics', async t =>
   t.is((await get('/nowhere?x=1')).status, 404);
 });
 
-test('metrics have their names and a help each', async t => {
-  const {get} = await pages(t, await makeWorld(t, ''));
-  metrics.parked.set({table: 'public."q'}, 1);
+// Before those that run beside each other: metrics are of the process.
+test.serial('metrics have their names and a help each', async t => {
+  const world = await makeWorld(t, '');
+  await migrateAll(world.ch, world.settings, world.log);
+  await put(world, '"q', {state: 'parked'});
+  const {get} = await pages(t, world);
   const {status, type, body} = await get('/metrics');
   t.is(status, 200);
   t.regex(type ?? '', /^text\/plain; version=/);
@@ -76,6 +79,8 @@ test('metrics have their names and a help each', async t => {
     t.regex(body, new RegExp(`^# HELP ${name} \\S`, 'm'));
   }
   t.true(body.includes('freshet_table_parked{table="public.\\"q"} 1'));
+  await put(world, '"q', {});
+  t.notRegex((await get('/metrics')).body, /^freshet_table_parked/m);
 });
 
 test('a pipeline that keeps up is healthy, and the page shows its tables', async t => {
@@ -107,11 +112,11 @@ test('one table that is late, parked or unknown is enough not to be healthy', as
   // `data_freshness` compares with the clock: far in the future is never late, and the past always is.
   await put(world, 'well', {completeUpTo: '2200-01-01 00:00:01'});
   t.like(await health(), {status: 200, healthy: true});
-  t.regex((await get('/')).body, /complete up to 00:00:01 UTC/);
+  t.regex((await get('/')).body, /complete up to 2200-01-01 00:00:01 UTC/);
 
   const cases = [
-    {shown: 'late', row: {completeUpTo: '2020-01-01 12:34:56'}, headline: /complete up to 12:34:56 UTC/},
-    {shown: 'parked', row: {state: 'parked'}, headline: /complete up to 12:34:56 UTC/},
+    {shown: 'late', row: {completeUpTo: '2020-01-01 12:34:56'}, headline: /up to 2020-01-01 12:34:56 UTC/},
+    {shown: 'parked', row: {state: 'parked'}, headline: /up to 2020-01-01 12:34:56 UTC/},
     {shown: 'unknown', row: {state: 'snapshot'}, headline: /not complete yet/},
   ];
   for (const {shown, row, headline} of cases) {
@@ -126,6 +131,20 @@ test('one table that is late, parked or unknown is enough not to be healthy', as
   }
   await put(world, 'other', {completeUpTo: '2200-01-01 00:00:00'});
   t.like(await health(), {status: 200, healthy: true});
+
+  // What is counted from the tables may stand still while those go on.
+  for (const [reached, shown, healthy] of [
+    ['2020-01-01 12:34:56', 'late', false],
+    [null, 'unknown', false],
+    ['2200-01-01 00:00:00', 'ok', true],
+  ] as const) {
+    await insertRows(world.ch, `${world.settings.FRESHET_CLICKHOUSE_DATABASE}._rollup_watermark`, [
+      {one: 0, complete_up_to: reached},
+    ]);
+    const found = await health();
+    t.like(found, {healthy, status: healthy ? 200 : 503}, shown);
+    t.like(found.tables[0], {table_name: 'metrics', state: shown});
+  }
 });
 
 test('names and reasons are text on the page, whatever is in them', async t => {

@@ -1,15 +1,17 @@
 import {once} from 'node:events';
 import {createServer, type Server} from 'node:http';
+import {setTimeout as sleep} from 'node:timers/promises';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import type {ClickHouseClient} from '../sink/clickhouse.ts';
+import {nameOf, Registry} from '../sink/registry.ts';
 import {withoutSecrets} from './log.ts';
-import {registry} from './metrics.ts';
+import {metrics, registry} from './metrics.ts';
 import {readFreshness} from './status.ts';
 import {statusPage} from './status-page.ts';
 
 /**
- * Serves /health (503 where a table is late, parked or unknown), /metrics for Prometheus, and a page for people.
+ * Serves /health (503 where a table, or what is counted from the tables, is late, parked or unknown), /metrics for Prometheus, and a page for people.
  * Throws `settings.invalid` where the port cannot be had.
  */
 export async function serveStatus(
@@ -48,6 +50,7 @@ interface Answer {
 async function answer(client: ClickHouseClient, settings: Settings, path: string): Promise<Answer> {
   switch (path) {
     case '/metrics':
+      await Promise.race([countParked(client, settings), sleep(PATIENCE_MS, undefined, {ref: false})]);
       return {status: 200, type: registry.contentType, body: await registry.metrics()};
     case '/health': {
       const tables = await readFreshness(client, settings);
@@ -59,6 +62,17 @@ async function answer(client: ClickHouseClient, settings: Settings, path: string
     default:
       return {status: 404, type: 'text/plain; charset=utf-8', body: 'there are /, /health and /metrics'};
   }
+}
+
+/** Whoever asks for metrics waits for a few seconds at most. */
+const PATIENCE_MS = 2_000;
+
+/** Whichever process sets a table aside writes it down; where ClickHouse does not answer, what it said last stays. */
+async function countParked(client: ClickHouseClient, settings: Settings): Promise<void> {
+  const tables = await new Registry(client, settings).tables().catch(() => undefined);
+  if (!tables) return;
+  metrics.parked.reset();
+  for (const row of tables) if (row.state === 'parked') metrics.parked.set({table: nameOf(row)}, 1);
 }
 
 function portOf(server: Server): number {

@@ -54,7 +54,10 @@ export async function statusPage(client: ClickHouseClient, settings: Settings): 
   );
   // One table of which nothing is known is enough: the page as a whole is not complete then.
   const complete = freshness.map(({complete_up_to: to}) => to ?? '').sort()[0];
-  const headline = complete ? `complete up to ${complete.slice(11, 19)} UTC` : 'not complete yet';
+  const isToday = complete?.startsWith(new Date().toISOString().slice(0, 10));
+  const headline = complete
+    ? `complete up to ${complete.slice(isToday ? 11 : 0, 19)} UTC`
+    : 'not complete yet';
   return PAGE.replace('{headline}', headline)
     .replace('{freshness}', () =>
       freshness.length > 0 ? table(freshness.map(row => freshnessLine(row, notes))) : '<p>No tables yet.</p>',

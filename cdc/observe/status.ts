@@ -19,15 +19,14 @@ const Freshness = z.object({
 });
 export type Freshness = z.infer<typeof Freshness>;
 
-/** One row a table, as `data_freshness` has it but for the metrics; none before the pipeline has made its views. */
+/** The row of `data_freshness` for the views over the tables. */
+export const METRICS = 'metrics';
+
+/** One row a table, and one for the metrics, as `data_freshness` has it; none before the pipeline has made its views. */
 export async function readFreshness(client: ClickHouseClient, settings: Settings): Promise<Freshness[]> {
   const view = chName(settings.FRESHET_ANALYTICS_DATABASE, 'data_freshness');
   try {
-    return await rows(
-      client,
-      Freshness,
-      `SELECT * FROM ${view} WHERE table_name <> 'metrics' ORDER BY table_name`,
-    );
+    return await rows(client, Freshness, `SELECT * FROM ${view} ORDER BY table_name`);
   } catch (error) {
     if (error instanceof PipelineError && error.code === 'ch.not_set_up') return [];
     throw error;

@@ -190,7 +190,6 @@ class Sink implements Receiver {
       signal: this.#failed.signal,
     });
     if (table.definition.generation <= work.passedOver) return;
-    if (work.passedOver > 0) metrics.parked.set({table: name}, 0);
     work.passedOver = 0;
     const done = metrics.insertSeconds.startTimer();
     let attempts = 0;
@@ -255,7 +254,6 @@ class Sink implements Receiver {
       for (const [name, table] of parked) {
         if (rows.find(row => nameOf(row) === name)?.state !== 'streaming') continue;
         log.info({table: name}, `${name} is taken up again`);
-        metrics.parked.set({table: name}, 0);
         table.parked = false;
         this.#again(name, table);
       }
@@ -290,7 +288,6 @@ class Sink implements Receiver {
   async #park(name: string, table: TableWork, segment: Segment, error: PipelineError): Promise<void> {
     if (error.reaction !== 'park') throw error;
     const {log, registry, subscriber, passOver} = this.#options;
-    metrics.parked.set({table: name}, 1);
     if (!subscriber.rewind) {
       const {definition} = await registry.schema(segment.schemaId);
       if (!(await passOver?.(name, definition.generation, error))) throw error;
