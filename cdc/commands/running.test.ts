@@ -43,12 +43,19 @@ test('status, verify and sql beside a pipeline that runs, and after its end', as
   t.is(wrong.code, 1);
   t.regex(wrong.stderr, /nothing(.|\n)*\[ch\.query\]/);
 
+  const database = world.settings.FRESHET_CLICKHOUSE_DATABASE;
+  const drop = await run('sql', `DROP DATABASE ${database}`);
+  t.is(drop.code, 1);
+  t.regex(drop.stderr, /readonly/);
+  const limit = await run('sql', "SELECT getSetting('max_execution_time') AS s FORMAT TSV");
+  t.is(limit.stdout, '60\n', limit.stderr);
+
   const equal = await run('verify', '--timeout', '30');
   t.is(equal.code, 0, equal.stdout + equal.stderr);
   t.regex(equal.stdout, /^public\.items +equal +200 +200 /m);
   t.regex(equal.stdout, /^public\.empty +equal +0 +0 /m);
 
-  const target = `${world.settings.FRESHET_CLICKHOUSE_DATABASE}.public__items`;
+  const target = `${database}.public__items`;
   await world.ch.command({
     query: `INSERT INTO ${target} SELECT * REPLACE (_version + 1 AS _version, price + 1 AS price) FROM ${target} FINAL WHERE id = 77`,
   });

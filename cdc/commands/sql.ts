@@ -3,9 +3,20 @@ import {once} from 'node:events';
 import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
+import {ACCESS} from '../../clickhouse/access.ts';
 import {PipelineError} from '../failures.ts';
 import type {Settings} from '../settings/settings.ts';
 import {asTargetError, clickhouseClient} from '../sink/clickhouse.ts';
+
+/**
+ * Whoever asks here is the pipeline's user, and reads no more carelessly than an explorer. How many queries that user has
+ * at a time is the pipeline's own business.
+ */
+const {max_concurrent_queries_for_user: _, ...limits} = ACCESS.explorer.limits;
+const AS_EXPLORER: Readonly<Record<string, string>> = {
+  readonly: String(ACCESS.explorer.readonly),
+  ...Object.fromEntries(Object.entries(limits).map(([name, {value}]) => [name, String(value)])),
+};
 
 /** Without a query: `clickhouse-client` on the database of the views. With one: runs it and prints a table. */
 export async function sql(settings: Settings, query: string | undefined): Promise<number> {
@@ -18,7 +29,7 @@ export async function sql(settings: Settings, query: string | undefined): Promis
     );
   }
   const password = settings.FRESHET_CLICKHOUSE_PASSWORD;
-  // Debian's is of 2018 (18.16) and knows nothing of the environment.
+  // Debian's is of 2018 (18.16) and knows nothing of the environment, nor of os_thread_priority.
   const isOld = Number(/version (\d+)/.exec(stdout)?.[1]) < 21;
   const file = isOld && password !== '' ? passwordFile(password) : undefined;
   const child = spawn(
@@ -28,6 +39,9 @@ export async function sql(settings: Settings, query: string | undefined): Promis
       `--port=${settings.FRESHET_CLICKHOUSE_NATIVE_PORT}`,
       `--user=${settings.FRESHET_CLICKHOUSE_USER}`,
       `--database=${settings.FRESHET_ANALYTICS_DATABASE}`,
+      ...Object.entries(AS_EXPLORER)
+        .filter(([name]) => !isOld || name !== 'os_thread_priority')
+        .map(([name, value]) => `--${name}=${value}`),
       ...(file ? [`--config-file=${file.name}`] : []),
     ],
     // By the environment: arguments are seen by everyone on the machine.
@@ -57,7 +71,11 @@ async function print(settings: Settings, query: string): Promise<number> {
   try {
     const result = await client.exec({
       query,
-      clickhouse_settings: {output_format_pretty_max_rows: '1000', output_format_pretty_color: 0},
+      clickhouse_settings: {
+        ...AS_EXPLORER,
+        output_format_pretty_max_rows: '1000',
+        output_format_pretty_color: 0,
+      },
       http_headers: {
         'X-ClickHouse-Database': settings.FRESHET_ANALYTICS_DATABASE,
         'X-ClickHouse-Format': 'PrettyCompactMonoBlock',

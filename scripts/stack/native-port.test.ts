@@ -72,4 +72,7 @@ test('clickhouse-client reads tables and views on the native port', async t => {
   };
   const asked = await freshet(t, settings, ['sql'], {input: 'SELECT count() FROM current'});
   t.deepEqual(asked, {code: 0, stdout: '2\n', stderr: ''});
+  const dropped = await freshet(t, settings, ['sql'], {input: 'DROP TABLE prices'});
+  t.not(dropped.code, 0);
+  t.regex(dropped.stderr, /readonly/);
 });
