@@ -4,6 +4,7 @@ import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {text} from 'node:stream/consumers';
 import type {ExecutionContext} from 'ava';
+import {endChild} from '../../scripts/stack/end-process.ts';
 
 const MAIN = path.join(import.meta.dirname, '../main.ts');
 
@@ -19,7 +20,7 @@ export interface Child {
   logged(words: string): Promise<void>;
   /** What was logged up to now. */
   log(): string;
-  /** Sends SIGTERM; the exit code. */
+  /** Sends SIGTERM; the exit code, null where it had to be killed. */
   stop(): Promise<number | null>;
   /** The signal that it died of, when it has. */
   died(): Promise<NodeJS.Signals | null>;
@@ -87,7 +88,7 @@ export function keepRunning(
       }
     },
     async stop() {
-      child.kill('SIGTERM');
+      await endChild(child, ended);
       const [code] = await ended;
       return code;
     },

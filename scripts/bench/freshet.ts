@@ -3,6 +3,7 @@ import {caughtUp} from '../../cdc/reconcile/position.ts';
 import {verify} from '../../cdc/reconcile/verify.ts';
 import {chName} from '../../cdc/sink/clickhouse.ts';
 import {quietLog} from '../../cdc/test-support/quiet-log.ts';
+import {endChild} from '../stack/end-process.ts';
 import {arrivedIn, type Ground, type Working, type Written, walsender} from './ground.ts';
 import type {Run} from './world.ts';
 
@@ -59,8 +60,7 @@ export async function startFreshet(ground: Ground, commands: readonly string[]):
     },
     async stop() {
       stopping = true;
-      for (const {run} of runs) run.child.kill('SIGTERM');
-      await Promise.all(runs.map(({run}) => run.ended));
+      await Promise.all(runs.map(({run}) => endChild(run.child, run.ended)));
     },
   };
 }

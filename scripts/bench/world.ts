@@ -7,6 +7,7 @@ import {loadSettings, type Settings} from '../../cdc/settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient, command} from '../../cdc/sink/clickhouse.ts';
 import {dropDatabase} from '../../cdc/test-support/drop-database.ts';
 import {quietLog} from '../../cdc/test-support/quiet-log.ts';
+import {endChild} from '../stack/end-process.ts';
 import {startTestServers} from '../stack/test-servers.ts';
 import {peakMebibytes} from './process-usage.ts';
 
@@ -110,10 +111,7 @@ export async function withWorld(
     await database.query(sql);
     await work({pg: database, client, settings, freshet});
   } finally {
-    for (const run of running) {
-      run.child.kill('SIGTERM');
-      await run.ended;
-    }
+    for (const run of running) await endChild(run.child, run.ended);
     await database.end();
     await dropDatabase(admin, name);
     await admin.end();

@@ -1,3 +1,4 @@
+import type {ChildProcess} from 'node:child_process';
 import {setTimeout as delay} from 'node:timers/promises';
 import {startedAt} from './lock-file.mjs';
 import type {Target} from './target.ts';
@@ -14,6 +15,20 @@ export async function endProcess(target: Target): Promise<void> {
   }
   if (alive(target)) send(-target.pid, 'SIGKILL');
   await gone(target, Number.POSITIVE_INFINITY);
+}
+
+/** Freshet's own limit for a stop is below it. */
+const STOP_MS = 30_000;
+
+/**
+ * Ends a child that leads no group, and resolves when it has closed. It is killed where it does not go: the end of a Node
+ * process can hang in V8's threads (nodejs/node issue 54918), behind all that it had to do.
+ */
+export async function endChild(child: ChildProcess, closed: Promise<unknown>): Promise<void> {
+  child.kill('SIGTERM');
+  const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+  await closed;
+  clearTimeout(late);
 }
 
 export const alive = ({pid, started}: Target): boolean => {
