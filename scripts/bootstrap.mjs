@@ -35,6 +35,11 @@ async function main() {
       `${platform} is not supported: the servers have no binaries for it (${PLATFORMS.join(', ')})`,
     );
   }
+  if (process.platform === 'linux' && !process.report.getReport().header.glibcVersionRuntime) {
+    throw new Refusal(
+      'this Linux has musl for glibc (Alpine), and the servers have no binaries for it: use a distribution with glibc',
+    );
+  }
   mkdirSync(at('.freshet'), {recursive: true});
   const release = await lock(at('.freshet', 'bootstrap.lock'));
   try {
@@ -90,8 +95,18 @@ const lockHash = () =>
     .digest('hex');
 const json = file => JSON.parse(readFileSync(file, 'utf8'));
 
+/** Packages of this platform alone that are not there. npm passes over one that it cannot fetch, and says nothing. */
+function missingBinaries() {
+  const fits = ({os, cpu, libc}) =>
+    os?.includes(process.platform) && cpu?.includes(process.arch) && (libc?.includes('glibc') ?? true);
+  return Object.entries(json(at('package-lock.json')).packages)
+    .filter(([folder, about]) => fits(about) && !existsSync(at(folder)))
+    .map(([folder]) => folder.slice(folder.lastIndexOf('node_modules/') + 'node_modules/'.length));
+}
+
 /** True when the stamp fits, or when npm's own list of what it installed does (somebody ran `npm ci` by hand). */
 function packagesMatch() {
+  if (missingBinaries().length > 0) return false;
   if (existsSync(stampFile()) && readFileSync(stampFile(), 'utf8') === lockHash()) return true;
   const listFile = at('node_modules', '.package-lock.json');
   if (!existsSync(listFile)) return false;
@@ -106,7 +121,15 @@ function packagesMatch() {
 }
 
 async function installPackages() {
-  await run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], root);
+  // The tests' and the demo's packages too, whatever NODE_ENV or an npmrc leaves out elsewhere.
+  const all = ['--include=dev', '--include=optional'];
+  await run('npm', ['ci', ...all, '--no-audit', '--no-fund', '--loglevel=error'], root);
+  const missing = missingBinaries();
+  if (missing.length > 0) {
+    throw new Refusal(
+      `npm could not fetch ${missing.join(', ')}: is there room on the disk, and does the registry have them (npm view ${missing[0]})? Then start again`,
+    );
+  }
   writeFileSync(stampFile(), lockHash());
 }
 
