@@ -5,6 +5,7 @@ import {fileURLToPath} from 'node:url';
 import {kafkaClient} from '../../cdc/kafka/client.ts';
 import {chLiteral, chName, command} from '../../cdc/sink/clickhouse.ts';
 import {quietLog} from '../../cdc/test-support/quiet-log.ts';
+import {javaProperties} from '../stack/java-properties.ts';
 import {anyFreePort} from '../stack/ports.ts';
 import {runOnce} from '../stack/server.ts';
 import {StackError} from '../stack/stack-error.ts';
@@ -71,11 +72,6 @@ export const DEBEZIUM_SETTINGS = {
   },
 } as const;
 
-const properties = (settings: Readonly<Record<string, string | number | boolean>>): string =>
-  Object.entries(settings)
-    .map(([name, value]) => `${name}=${String(value).replaceAll('\\', '\\\\')}\n`)
-    .join('');
-
 /** Debezium on Kafka Connect → Kafka → a `Kafka` table and a materialized view → ReplacingMergeTree. */
 export async function startDebezium(ground: Ground): Promise<Working> {
   const {name, folder, world, workload} = ground;
@@ -88,7 +84,7 @@ export async function startDebezium(ground: Ground): Promise<Working> {
   const [worker, connector] = ['worker', 'connector'].map(file => path.join(folder, `${file}.properties`));
   await writeFile(
     worker!,
-    properties({
+    javaProperties({
       'bootstrap.servers': settings.FRESHET_KAFKA_BROKERS.join(','),
       'offset.storage.file.filename': path.join(folder, 'offsets'),
       'plugin.path': path.join(HOME, 'plugins'),
@@ -98,7 +94,7 @@ export async function startDebezium(ground: Ground): Promise<Working> {
   );
   await writeFile(
     connector!,
-    properties({
+    javaProperties({
       name,
       'connector.class': 'io.debezium.connector.postgresql.PostgresConnector',
       'database.hostname': source.hostname,

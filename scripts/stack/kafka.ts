@@ -5,6 +5,7 @@ import {connect} from 'node:net';
 import path from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {findJava, kafkaJars} from '../kafka/kafka.mjs';
+import {javaProperties} from './java-properties.ts';
 import {anyFreePort} from './ports.ts';
 import {type Command, runOnce, type ServerRow} from './server.ts';
 import {StackError} from './stack-error.ts';
@@ -43,11 +44,15 @@ export const kafka: ServerRow = {
 function run(flags: readonly string[], main: string, args: readonly string[]): Command {
   const small = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1'];
   const jars = path.join(fileURLToPath(kafkaJars()), '*');
-  return {file: 'java', args: [...small, ...flags, '-cp', jars, main, ...args]};
+  // Java finds no file with a letter beyond ASCII in its path where the locale is of another encoding.
+  const {LC_ALL, LC_CTYPE, LANG} = process.env;
+  const given = LC_ALL || LC_CTYPE || LANG || '';
+  const locale = `LC_ALL=${/utf-?8/i.test(given) ? given : 'C.UTF-8'}`;
+  return {file: 'env', args: [locale, 'java', ...small, ...flags, '-cp', jars, main, ...args]};
 }
 
 function properties(port: number, controller: number, data: string): string {
-  const settings = {
+  return javaProperties({
     'process.roles': 'broker,controller',
     'node.id': 1,
     // Voters given here are not stored with the data, so the controller's port may be another at each start.
@@ -76,10 +81,7 @@ function properties(port: number, controller: number, data: string): string {
     'fetch.max.bytes': MESSAGE_BYTES + (16 << 20),
     'socket.request.max.bytes': MESSAGE_BYTES + (16 << 20),
     'log.cleaner.dedupe.buffer.size': 16 << 20,
-  };
-  return Object.entries(settings)
-    .map(([name, value]) => `${name}=${String(value).replaceAll('\\', '\\\\')}\n`)
-    .join('');
+  });
 }
 
 // A Metadata request (key 3, version 1, correlation id 1, no client id, no topics) behind its length.

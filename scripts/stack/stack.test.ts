@@ -101,7 +101,7 @@ test.serial(
 
 test.serial('Kafka keeps its topics when it is killed, and when its ports change', async t => {
   if (!kafkaInstalled()) return skip(t, 'Kafka needs Java 17');
-  const dataDir = await folder(t);
+  const dataDir = path.join(await folder(t), 'jürgen 𝄞');
   const first = await start(t, {dataDir, kafka: true});
   await topics(first, 'kept');
   await first.kill('kafka');
