@@ -7,7 +7,7 @@ import path from 'node:path';
 import {createInterface} from 'node:readline';
 import {caughtUp} from '../../cdc/reconcile/position.ts';
 import {rollupsCaughtUp} from '../../cdc/rollups/position.ts';
-import {loadSettings, type Settings} from '../../cdc/settings/settings.ts';
+import {type Environment, loadSettings, type Settings} from '../../cdc/settings/settings.ts';
 import {type ClickHouseClient, clickhouseClient} from '../../cdc/sink/clickhouse.ts';
 import {type Stack, StackError} from '../stack/stack.ts';
 
@@ -29,6 +29,13 @@ export interface Demo {
   stop(): Promise<void>;
 }
 
+/** What is set in the environment may tune the pipeline, but the demo decides where it runs, and as whom. */
+export const withoutOtherServers = (environment: Environment): Environment =>
+  Object.fromEntries(Object.entries(environment).filter(([name]) => !OF_OTHER_SERVERS.test(name)));
+
+const OF_OTHER_SERVERS =
+  /^FRESHET_(CONFIG|PG_(PASSWORD|TLS)|KAFKA_(TLS|SASL)|CLICKHOUSE_(USER|PASSWORD|TLS)|TOPIC_REPLICATION|TABLES_)/;
+
 export async function startDemo(options: {
   stack: Stack;
   shopUrl: string;
@@ -47,8 +54,7 @@ export async function startDemo(options: {
     FRESHET_ANALYTICS_DATABASE: databases.analytics,
     FRESHET_HTTP_PORT: process.env.FRESHET_HTTP_PORT ?? String(await freePort(FIRST_PAGE_PORT)),
   };
-  // What is set in the environment may tune the pipeline, but the demo decides where it runs.
-  const environment = {...process.env, ...own};
+  const environment = {...withoutOtherServers(process.env), ...own};
   const settings = loadSettings(environment);
   await writeFile(
     CONFIG,

@@ -67,6 +67,8 @@ test.serial(
   'PostgreSQL and ClickHouse keep their data when they are killed, and when the stack is stopped',
   async t => {
     const dataDir = await folder(t);
+    // Of a server elsewhere, in the environment of whoever runs this.
+    process.env.PGSSLMODE = 'require';
     const first = await start(t, {dataDir});
     await postgres(first, 'CREATE TABLE kept AS SELECT 7 AS n');
     await clickhouse(first, 'CREATE DATABASE d');

@@ -53,12 +53,18 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
+/** Clients of a stack would follow PG* variables (PGSSLMODE=require), which are of servers elsewhere. */
+export function forgetPostgresVariables(): void {
+  for (const name of Object.keys(process.env)) if (name.startsWith('PG')) delete process.env[name];
+}
+
 /**
  * Starts PostgreSQL, ClickHouse and, where wanted, Kafka on 127.0.0.1. They end with this process, however it ends.
  * @throws StackError with a message for a person: a port or the folder in use, a server that does not come up
  */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const dataDir = path.resolve(options.dataDir);
+  forgetPostgresVariables();
   const folder = await takeDataFolder(dataDir, options.fresh ?? false);
   const died = Promise.withResolvers<{server: ServerName; code: number | null}>();
   const reaper = startReaper();

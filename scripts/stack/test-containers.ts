@@ -1,6 +1,7 @@
 import {GenericContainer, type StartedTestContainer, Wait} from 'testcontainers';
 import {kafkaVersion} from '../kafka/kafka.mjs';
 import {anyFreePort} from './ports.ts';
+import {forgetPostgresVariables} from './stack.ts';
 import type {TestServers, TestVariable} from './test-servers.ts';
 
 interface Started {
@@ -11,6 +12,7 @@ interface Started {
 /** How each server is started in a container, and the value that its variable then has. */
 const CONTAINERS: Record<TestVariable, () => Promise<Started>> = {
   async TEST_PG_URL() {
+    forgetPostgresVariables();
     const settings = [
       'wal_level=logical',
       'max_replication_slots=40',
