@@ -1,6 +1,5 @@
 // `npm run bench:views`: how fast the views answer while the shop goes on, what keeping them costs, and how late they are.
-import {mkdir, mkdtemp, rm, writeFile} from 'node:fs/promises';
-import {tmpdir} from 'node:os';
+import {mkdir, writeFile} from 'node:fs/promises';
 import path from 'node:path';
 import {setTimeout as sleep} from 'node:timers/promises';
 import {Command, InvalidArgumentError} from 'commander';
@@ -20,7 +19,7 @@ import {cpuMicros} from './bench/process-usage.ts';
 import {median, number} from './bench/report.ts';
 import {QUESTIONS, type Question} from './bench/views/queries.ts';
 import {BenchShop} from './bench/views/shop.ts';
-import {startStack} from './stack/stack.ts';
+import {startTemporaryStack} from './stack/stack.ts';
 
 const positive = (text: string): number => {
   if (!(Number(text) > 0)) throw new InvalidArgumentError('It is a number above 0.');
@@ -60,9 +59,7 @@ interface Row {
 }
 const found: Row[] = [];
 
-const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-bench-views-'));
-const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
-const stack = await startStack({dataDir, kafka: false, ports, durable: false});
+const stack = await startTemporaryStack('bench-views', {kafka: false});
 try {
   const machine = await describeMachine(stack);
   console.log(textTable(Object.entries(machine).map(([what, text]) => ({what, found: text}))));
@@ -70,7 +67,6 @@ try {
   await write(machine);
 } finally {
   await stack.stop();
-  await rm(dataDir, {recursive: true, force: true});
 }
 process.exit();
 

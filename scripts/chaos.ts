@@ -1,6 +1,5 @@
 // `npm run chaos`: every fault in every phase before every server, each run compared with PostgreSQL.
 import {randomBytes} from 'node:crypto';
-import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {Command, InvalidArgumentError} from 'commander';
@@ -9,7 +8,7 @@ import {isGood, type Plan, type Result, runPlan} from '../cdc/chaos/run.ts';
 import type {Lane} from '../cdc/chaos/world.ts';
 import {Target} from '../cdc/history/place.ts';
 import {textTable} from '../cdc/observe/text-table.ts';
-import {kafkaMissing, startStack} from './stack/stack.ts';
+import {kafkaMissing, startTemporaryStack} from './stack/stack.ts';
 import {startTestServers} from './stack/test-servers.ts';
 
 interface Options {
@@ -163,14 +162,11 @@ async function withServers(work: (lane: Omit<Lane, 'target'>) => Promise<void>):
 }
 
 async function withOwnServers(work: (lane: Omit<Lane, 'target'>) => Promise<void>): Promise<void> {
-  const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-chaos-'));
-  const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
-  const stack = await startStack({dataDir, kafka: true, ports, durable: false});
+  const stack = await startTemporaryStack('chaos', {kafka: true});
   try {
     const {pgUrl, clickhouseUrl, kafkaBrokers} = stack;
     await work({servers: {pgUrl, clickhouseUrl, brokers: kafkaBrokers ?? ''}, stack});
   } finally {
     await stack.stop();
-    await rm(dataDir, {recursive: true, force: true});
   }
 }

@@ -3,9 +3,6 @@
 // A server stands still (SIGSTOP), or is killed and comes back, while changes are written: what waits meanwhile, how
 // much memory each process needs, and how long it takes until rows are visible within 2 s again.
 // --together: with Kafka, capture and sink in one process.
-import {mkdtemp, rm} from 'node:fs/promises';
-import {tmpdir} from 'node:os';
-import path from 'node:path';
 import {setTimeout as sleep} from 'node:timers/promises';
 import {parseArgs} from 'node:util';
 import pg from 'pg';
@@ -15,7 +12,7 @@ import {caughtUp} from '../../cdc/reconcile/position.ts';
 import {verify} from '../../cdc/reconcile/verify.ts';
 import {rows} from '../../cdc/sink/clickhouse.ts';
 import {readSlot} from '../../cdc/source/slot.ts';
-import {startStack} from '../stack/stack.ts';
+import {startTemporaryStack} from '../stack/stack.ts';
 import {linesSql, withWorld} from './world.ts';
 
 const {values, positionals} = parseArgs({
@@ -76,9 +73,7 @@ function startWriting(url: string) {
   };
 }
 
-const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-outage-'));
-const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
-const stack = await startStack({dataDir, kafka: transport === 'kafka', ports, durable: false});
+const stack = await startTemporaryStack('outage', {kafka: transport === 'kafka'});
 const sql = `${linesSql(20_000)}; CREATE TABLE probe (id int PRIMARY KEY, at bigint NOT NULL); INSERT INTO probe VALUES (1, 0)`;
 const servers = {
   TEST_PG_URL: stack.pgUrl,
@@ -142,6 +137,5 @@ try {
   });
 } finally {
   await stack.stop();
-  await rm(dataDir, {recursive: true, force: true});
 }
 process.exit();

@@ -1,5 +1,6 @@
 // A process of its own that outlives the one which started it, however that died, and ends the servers it left.
 import {spawn} from 'node:child_process';
+import {rm} from 'node:fs/promises';
 import {createInterface} from 'node:readline';
 import {fileURLToPath} from 'node:url';
 import {endProcess} from './end-process.ts';
@@ -13,9 +14,12 @@ export interface Reaper {
   close(): void;
 }
 
-/** Starts the reaper. Its standard input is the sign of life: the system closes it when this process dies. */
-export function startReaper(): Reaper {
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
+/**
+ * Starts the reaper, which removes the folders as its last act. Its standard input is the sign of life: the system closes
+ * it when this process dies.
+ */
+export function startReaper(...folders: readonly string[]): Reaper {
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...folders], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });
@@ -31,4 +35,5 @@ if (import.meta.main) {
   let targets: readonly Target[] = [];
   for await (const line of createInterface({input: process.stdin})) targets = Targets.parse(JSON.parse(line));
   await Promise.all(targets.map(endProcess));
+  for (const folder of process.argv.slice(2)) await rm(folder, {recursive: true, force: true});
 }

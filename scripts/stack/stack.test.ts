@@ -1,5 +1,6 @@
 import {spawn} from 'node:child_process';
 import {once} from 'node:events';
+import {existsSync} from 'node:fs';
 import {mkdtemp, rm, writeFile} from 'node:fs/promises';
 import {createServer} from 'node:net';
 import {tmpdir} from 'node:os';
@@ -12,7 +13,7 @@ import kafkajs from 'kafkajs';
 import pg from 'pg';
 import {startedAt} from './lock-file.mjs';
 import {skip} from './skip.ts';
-import {kafkaInstalled, type Stack, type StackOptions, startStack} from './stack.ts';
+import {kafkaInstalled, type Stack, type StackOptions, startStack, startTemporaryStack} from './stack.ts';
 import {POSTGRES_BIN, startTestServers} from './test-servers.ts';
 
 const FREE = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
@@ -139,6 +140,25 @@ test.serial(
     await start(t, {dataDir});
   },
 );
+
+test.serial('the folder of a temporary stack goes with it, also where Ctrl-C ends its process', async t => {
+  const options = {kafka: false, postgresBin: process.env[POSTGRES_BIN]};
+  const stopped = await startTemporaryStack('stack', options);
+  t.true(existsSync(stopped.dataDir));
+  await stopped.stop();
+  t.false(existsSync(stopped.dataDir));
+
+  const code = `
+    const {startTemporaryStack} = await import(${JSON.stringify(new URL('stack.ts', import.meta.url).href)});
+    console.log((await startTemporaryStack('stack', ${JSON.stringify(options)})).dataDir);
+    setInterval(() => {}, 1000);`;
+  const parent = spawn(process.execPath, ['--input-type=module', '-e', code]);
+  t.teardown(() => parent.kill('SIGKILL'));
+  const [dataDir] = await once(createInterface({input: parent.stdout}), 'line');
+  t.true(existsSync(dataDir));
+  parent.kill('SIGINT');
+  while (existsSync(dataDir)) await delay(20); // AVA's own time-out is the limit
+});
 
 test.serial('what a killed stack and a killed reaper left running is ended by the next start', async t => {
   const dataDir = await folder(t);

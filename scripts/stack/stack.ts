@@ -1,4 +1,5 @@
-import {mkdir} from 'node:fs/promises';
+import {mkdir, mkdtemp, rm} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {clickhouse, clickhouseUrl} from './clickhouse.ts';
 import {takeDataFolder} from './data-folder.ts';
@@ -22,6 +23,8 @@ export interface StackOptions {
   readonly kafka: boolean;
   /** Empties the folder first. */
   readonly fresh?: boolean;
+  /** Removes the folder with the stack, however this process ends. */
+  readonly temporary?: boolean;
   /** 0 = any free port; what is left out has its usual port. */
   readonly ports?: Partial<Ports>;
   /** False: PostgreSQL does not wait for the disk, for tests. Default true. */
@@ -35,6 +38,7 @@ export interface StackOptions {
 }
 
 export interface Stack {
+  readonly dataDir: string;
   /** Superuser, database `postgres`. */
   readonly pgUrl: string;
   /** `host:port`; null without Kafka. */
@@ -67,7 +71,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   forgetPostgresVariables();
   const folder = await takeDataFolder(dataDir, options.fresh ?? false);
   const died = Promise.withResolvers<{server: ServerName; code: number | null}>();
-  const reaper = startReaper();
+  const reaper = startReaper(...(options.temporary ? [dataDir] : []));
   const servers = new Map<ServerName, Supervised>();
 
   const targets = () => [...servers.values()].flatMap(server => server.target() ?? []);
@@ -77,6 +81,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   };
   const end = async () => {
     await Promise.all([...servers.values()].map(server => server.stop()));
+    if (options.temporary) await rm(dataDir, {recursive: true, force: true});
     reaper.close();
     folder.release();
   };
@@ -114,6 +119,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const failed = (await Promise.allSettled(wanted.map(add))).find(result => result.status === 'rejected');
     if (failed) throw failed.reason;
     return {
+      dataDir,
       pgUrl: postgresUrl({ports}),
       kafkaBrokers: options.kafka ? `127.0.0.1:${ports.kafka}` : null,
       clickhouseUrl: clickhouseUrl({ports}),
@@ -133,4 +139,14 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     await stop();
     throw error;
   }
+}
+
+/** A stack on free ports that keeps nothing: its folder, named `freshet-<name>-…`, goes with it, however this process ends. */
+export async function startTemporaryStack(
+  name: string,
+  options: Pick<StackOptions, 'kafka' | 'postgresBin'>,
+): Promise<Stack> {
+  const dataDir = await mkdtemp(path.join(tmpdir(), `freshet-${name}-`));
+  const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
+  return startStack({...options, dataDir, ports, durable: false, temporary: true});
 }

@@ -1,8 +1,5 @@
-import {mkdtemp, rm} from 'node:fs/promises';
-import {tmpdir} from 'node:os';
-import path from 'node:path';
 import {getContainerRuntimeClient} from 'testcontainers';
-import {kafkaMissing, startStack} from './stack.ts';
+import {kafkaMissing, startTemporaryStack} from './stack.ts';
 import {StackError} from './stack-error.ts';
 import {startContainers} from './test-containers.ts';
 
@@ -57,27 +54,16 @@ async function engineAnswers(): Promise<boolean> {
 }
 
 async function startLocal(postgresBin: string | undefined): Promise<TestServers> {
-  const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-test-'));
-  const remove = () => rm(dataDir, {recursive: true, force: true});
   const missing = kafkaMissing();
   const kafka = missing === undefined;
-  const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
-  try {
-    const stack = await startStack({dataDir, kafka, ports, durable: false, postgresBin});
-    return {
-      from: `a local stack (PostgreSQL${postgresBin ? ` of ${postgresBin}` : ''}, ClickHouse, ${kafka ? 'Kafka' : `no Kafka: ${missing}`})`,
-      env: {
-        TEST_PG_URL: stack.pgUrl,
-        TEST_CLICKHOUSE_URL: stack.clickhouseUrl,
-        ...(stack.kafkaBrokers === null ? {} : {TEST_KAFKA_BROKERS: stack.kafkaBrokers}),
-      },
-      async stop() {
-        await stack.stop();
-        await remove();
-      },
-    };
-  } catch (error) {
-    await remove();
-    throw error;
-  }
+  const stack = await startTemporaryStack('test', {kafka, postgresBin});
+  return {
+    from: `a local stack (PostgreSQL${postgresBin ? ` of ${postgresBin}` : ''}, ClickHouse, ${kafka ? 'Kafka' : `no Kafka: ${missing}`})`,
+    env: {
+      TEST_PG_URL: stack.pgUrl,
+      TEST_CLICKHOUSE_URL: stack.clickhouseUrl,
+      ...(stack.kafkaBrokers === null ? {} : {TEST_KAFKA_BROKERS: stack.kafkaBrokers}),
+    },
+    stop: stack.stop,
+  };
 }
