@@ -25,6 +25,7 @@ import {clientConfig} from './source/postgres.ts';
 import {problemLines} from './source/preflight.ts';
 import {requestRead} from './source/read-request.ts';
 import {ReplicationConnection} from './source/replication-connection.ts';
+import {holdingSlot} from './source/slot-lock.ts';
 import {StreamedTransactions} from './source/streamed-transactions.ts';
 import type {SchemaAction, TableTracker} from './source/table-tracker.ts';
 import {WalClock} from './source/wal-clock.ts';
@@ -37,14 +38,19 @@ export async function run(options: PipelineOptions): Promise<void> {
     guarded(context, async () => {
       const rollups = (signal: AbortSignal): Promise<void> => keepRollups({...context, signal});
       if (context.settings.FRESHET_TRANSPORT === 'direct') {
-        await together([supervised('pipeline', context, runDirect), rollups], context.signal);
+        await together(
+          [supervised('pipeline', context, stage => holdingSlot(stage, runDirect)), rollups],
+          context.signal,
+        );
         return;
       }
       const ready = Promise.withResolvers<void>();
       await together(
         [
           rollups,
-          supervised('capture', context, stage => captureStage(stage, ready.resolve)),
+          supervised('capture', context, stage =>
+            holdingSlot(stage, own => captureStage(own, ready.resolve)),
+          ),
           supervised('sink', context, stage => sinkStage(stage, ready.promise)),
         ],
         context.signal,
@@ -58,7 +64,11 @@ export async function runCapture(options: PipelineOptions): Promise<void> {
   requireKafka(options.settings);
   await withContext(options, context =>
     guarded(context, () =>
-      supervise('capture', signal => captureStage({...context, signal}, () => {}), context),
+      supervise(
+        'capture',
+        signal => holdingSlot({...context, signal}, own => captureStage(own, () => {})),
+        context,
+      ),
     ),
   );
 }

@@ -1,4 +1,5 @@
 import type {Context} from '../context.ts';
+import {PipelineError} from '../failures.ts';
 import {Batch} from '../kafka/batch.ts';
 import {writeHorizon} from '../kafka/envelope.ts';
 import type {Publisher} from '../kafka/transport.ts';
@@ -13,7 +14,7 @@ import {formatLsn, type Lsn, rowVersion} from '../source/lsn.ts';
 import {clientConfig, withClient} from '../source/postgres.ts';
 import type {Preflight} from '../source/preflight.ts';
 import type {ReplicationConnection} from '../source/replication-connection.ts';
-import {createSlot, createTemporarySlot, type SlotRow} from '../source/slot.ts';
+import {createSlot, createTemporarySlot, readSlot, type SlotRow} from '../source/slot.ts';
 import {targetName} from '../source/table-schema.ts';
 import type {CapturedTable} from '../source/tables.ts';
 import {chunksLeft, type PlannedTable, planChunks, SnapshotLog} from './plan.ts';
@@ -126,6 +127,13 @@ export async function snapshotAll(
     workers: settings.FRESHET_SNAPSHOT_WORKERS,
     onChunk: (table, chunk, sizes) => done.finish(table, chunk, {...sizes, at: point}),
   });
+  const slot = await withClient(config, postgres => readSlot(postgres, settings.FRESHET_SLOT));
+  if (slot?.confirmedFlush !== formatLsn(first)) {
+    throw new PipelineError(
+      'pg.slot_active',
+      `slot ${settings.FRESHET_SLOT} stands at ${slot?.confirmedFlush}, and the snapshot began at ${formatLsn(first)}: somebody made it anew, or read from it`,
+    );
+  }
   // What was altered meanwhile stays to be read, beside the stream.
   const tables = read.filter(({unaltered}) => unaltered !== undefined).map(({table}) => table);
   const shown = tables.map(({schema}) => schema);
