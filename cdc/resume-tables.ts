@@ -2,7 +2,14 @@ import type {ClientBase} from 'pg';
 import type {Context} from './context.ts';
 import type {SchemaChanges} from './schema-changes.ts';
 import type {Settings} from './settings/settings.ts';
-import {type History, nameOf, readingSince, type TableRow} from './sink/registry.ts';
+import {
+  type History,
+  isSetAsideBySink,
+  nameOf,
+  readingSince,
+  showsNewest,
+  type TableRow,
+} from './sink/registry.ts';
 import {existingTargets} from './sink/target.ts';
 import {describeLocked, tableChooser} from './source/catalog.ts';
 import {type Lsn, rowVersion} from './source/lsn.ts';
@@ -42,7 +49,8 @@ export async function resumeTables(
     const entries = remembered(history, name);
     if (row.state === 'dropped') continue;
     const last = entries?.at(-1)?.table;
-    const streams = row.state === 'streaming' || (row.state === 'parked' && row.needs_read === 0);
+    // A reading that a sink's parking came upon is forgotten; what was streamed since then is of no use without it.
+    const streams = (row.state === 'streaming' || isSetAsideBySink(row)) && showsNewest(row, history);
     const excluded = !chosen({schema: row.schema_name, table: row.table_name});
     const own = problems.filter(problem => problem.table === name);
     if (excluded || (!streams && !wanted.has(name) && own.length === 0)) {
@@ -67,9 +75,8 @@ export async function resumeTables(
     if (streams) wanted.delete(name);
     else if (own.length > 0) await setAside(context, row, own);
     if (!entries || wanted.has(name)) continue;
-    const parked = row.state !== 'streaming' && row.needs_read === 1;
     const {table} = entries.at(-1)!;
-    tables.set(table.oid, {history: entries, parked});
+    tables.set(table.oid, {history: entries, parked: !streams});
   }
   await withClient(clientConfig(settings), async postgres => {
     for (const {schema, source} of wanted.values()) {

@@ -159,11 +159,11 @@ export class SchemaChanges {
     await widenTarget(client, settings, table.schema, change);
     failpoint('schema.in_place');
     // While it is read its view still shows the target of before, or there is none.
-    if (known?.state !== 'snapshot') {
+    if (known?.target === targetName(table.schema.definition)) {
       await showTarget(client, settings, table.schema);
-      await registry.setTables([table.schema], known?.state ?? 'streaming', {
-        reason: known?.reason ?? '',
-        position: BigInt(known?.snapshot_position ?? 0),
+      await registry.setTables([table.schema], known.state, {
+        reason: known.reason,
+        position: BigInt(known.snapshot_position),
         shown: true,
       });
       await migrateAll(client, settings, log);

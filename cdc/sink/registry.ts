@@ -206,10 +206,16 @@ export class Registry {
     await this.#change(row => nameOf(row) === name, 'dropped', reason);
   }
 
-  /** What a sink set aside is tried again from where it stood: at its start, or where somebody asks for one table. */
+  /**
+   * What a sink set aside is tried again from where it stood: at its start, or where somebody asks for one table. One that
+   * was being read is being read again.
+   */
   async unpark(name?: string): Promise<void> {
     const which = (row: TableRow): boolean => isSetAsideBySink(row) && (name ?? nameOf(row)) === nameOf(row);
-    await this.#change(which, 'streaming', '');
+    if (!(await this.tables()).some(which)) return;
+    const history = await this.history();
+    await this.#change(row => which(row) && showsNewest(row, history), 'streaming', '');
+    await this.#change(row => which(row) && !showsNewest(row, history), 'snapshot', 'it is being read');
   }
 
   async #change(which: (row: TableRow) => boolean, state: TableState, reason: string): Promise<void> {
@@ -344,6 +350,15 @@ export class Registry {
 
 /** A sink that set a table aside leaves its offsets where they are. */
 export const isSetAsideBySink = (row: TableRow): boolean => row.state === 'parked' && row.needs_read === 0;
+
+/** Does the view show what the stream's rows go into now? Otherwise that is still being read. */
+export const showsNewest = (row: TableRow, {generations}: Pick<History, 'generations'>): boolean =>
+  row.target ===
+  targetName({
+    schema: row.schema_name,
+    table: row.table_name,
+    generation: generations.get(nameOf(row)) ?? 1,
+  });
 
 /** The table is being read beside the stream, and from where; undefined where nothing of that reading holds. */
 export const readingSince = ({state, snapshot_position: position}: TableRow): Lsn | undefined =>

@@ -252,7 +252,8 @@ class Sink implements Receiver {
       if (parked.length === 0 || signal.aborted) continue;
       const rows = await registry.tables().catch(() => []); // the next look finds more
       for (const [name, table] of parked) {
-        if (rows.find(row => nameOf(row) === name)?.state !== 'streaming') continue;
+        const state = rows.find(row => nameOf(row) === name)?.state;
+        if (state !== 'streaming' && state !== 'snapshot') continue;
         log.info({table: name}, `${name} is taken up again`);
         table.parked = false;
         this.#again(name, table);
@@ -261,8 +262,8 @@ class Sink implements Receiver {
   }
 
   /**
-   * Rows for a target that is gone, because the table was read into a newer one, or is going to be: they are in what is
-   * read. That holds also for one that its target could not take: it does not set the table aside once more.
+   * Rows for a target that is gone, because the table was or is being read into a newer one, or is going to be: they are
+   * in what is read. That holds also for one that its target could not take: it does not set the table aside once more.
    */
   async #isReplaced(name: string, table: TableSchema, thrown: unknown): Promise<boolean> {
     const {code, reaction} = asPipelineError(thrown);
@@ -271,9 +272,8 @@ class Sink implements Receiver {
     const row = (await registry.tables()).find(candidate => nameOf(candidate) === name);
     if (!row) return false;
     if (row.state === 'dropped' || (row.state === 'parked' && row.needs_read === 1)) return true;
-    if (row.schema_id === '') return false;
-    const shown = await registry.schema(row.schema_id);
-    return shown.definition.generation > table.definition.generation;
+    const {generations} = await registry.history();
+    return (generations.get(name) ?? 0) > table.definition.generation;
   }
 
   #wake(): void {
