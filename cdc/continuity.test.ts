@@ -8,6 +8,7 @@ import {CIRCUMSTANCES, type Found, whyAnew} from './continuity.ts';
 import {run} from './pipeline.ts';
 import {caughtUp} from './reconcile/position.ts';
 import {loadSettings, type Settings} from './settings/settings.ts';
+import {command} from './sink/clickhouse.ts';
 import {type Lsn, parseLsn} from './source/lsn.ts';
 import {readServerVersion} from './source/postgres.ts';
 import {readSlot} from './source/slot.ts';
@@ -376,6 +377,42 @@ test.serial('a standby with the failover slot is promoted: the stream goes on wi
   await running;
 });
 
+test('another slot, and the first one again: what they read outranks all that was stored, whatever epoch that is of', async t => {
+  const world = await startPipeline(t, DDL);
+  await world.caughtUp();
+  await world.stop();
+  // As if another server had been read until now.
+  const known = `${world.settings.FRESHET_CLICKHOUSE_DATABASE}._source`;
+  await command(
+    world.ch,
+    `INSERT INTO ${known} SELECT * REPLACE ('1' AS system_identifier, now64(6) AS updated_at) FROM ${known} FINAL`,
+  );
+  world.start();
+  await readAgain(world);
+  await world.caughtUp();
+  await world.stop();
+  const other = loadSettings({...world.environment, FRESHET_SLOT: `${world.settings.FRESHET_SLOT}_b`});
+  for (const settings of [other, world.settings]) {
+    await world.pg.query(GAP);
+    const stopper = new AbortController();
+    const ended = run({settings, log: world.log, signal: stopper.signal});
+    try {
+      await caughtUp(world.ch, settings);
+      await world.pg.query(AFTER);
+      await caughtUp(world.ch, settings);
+      await same(t, world);
+    } finally {
+      stopper.abort();
+      await ended;
+    }
+    await world.pg.query('DELETE FROM a WHERE id >= 100');
+  }
+  t.deepEqual(await world.query('SELECT pipeline, epoch FROM {cdc}._source FINAL ORDER BY pipeline'), [
+    {pipeline: world.settings.FRESHET_SLOT, epoch: 3},
+    {pipeline: other.FRESHET_SLOT, epoch: 2},
+  ]);
+});
+
 const FOUND: Found = {
   before: {
     system_identifier: '1',
@@ -389,6 +426,7 @@ const FOUND: Found = {
   server: {systemIdentifier: '1', timeline: 1, position: 300n as Lsn},
   transport: 'kafka x',
   cluster: 'k',
+  highest: 2,
   slot: {
     active: false,
     activePid: null,
@@ -429,5 +467,5 @@ test('every reason for which a slot is invalidated is told, with what keeps it f
   t.true(
     whyAnew({...FOUND, slot: {...FOUND.slot!, walStatus: 'lost'}})?.why.includes('max_slot_wal_keep_size'),
   );
-  t.is(Object.keys(CIRCUMSTANCES).length, 8);
+  t.is(Object.keys(CIRCUMSTANCES).length, 9);
 });

@@ -13,6 +13,8 @@ export interface Found {
   readonly transport: string;
   readonly cluster: string;
   readonly slot: SlotRow | undefined;
+  /** The highest epoch that is written down, of whatever slot. */
+  readonly highest: number;
 }
 
 /** Why a slot is of no use any more, and what keeps that from happening again. */
@@ -47,6 +49,11 @@ export const CIRCUMSTANCES = {
       before.timeline !== server.timeline && !(acknowledged?.failover && slot?.failover),
     told: ({before, server}) =>
       `the source is on timeline ${server.timeline} now, not ${before.timeline}: it was promoted or restored`,
+    newEpoch: true,
+  },
+  'another slot since': {
+    seen: ({before, highest}) => before.epoch < highest,
+    told: () => 'the tables were captured by another slot meanwhile',
     newEpoch: true,
   },
   'a server behind us': {

@@ -45,6 +45,7 @@ export async function prepareSource(
   const {settings, registry, log} = context;
   const config = clientConfig(settings);
   let before = await registry.source();
+  const highest = await registry.highestEpoch();
   const {checked, slot} = await withClient(config, async postgres => {
     const first = await preflight(postgres, settings);
     refuse(first, before);
@@ -79,18 +80,18 @@ export async function prepareSource(
   try {
     const [server, cluster] = [await connection.identify(), await publisher.cluster()];
     const remembered = new Remembered(context.client, settings);
-    const found = {server, transport: transportName(settings), cluster, slot};
+    const found = {server, transport: transportName(settings), cluster, slot, highest};
     const acknowledged = before && (await lastAcknowledged(remembered, publisher, {...found, before}));
     const anew = before
       ? whyAnew({...found, before, acknowledged})
       : {why: 'this pipeline is new', newEpoch: false};
-    let epoch = before?.epoch ?? 0;
+    let epoch = before?.epoch ?? highest + 1;
     let last = acknowledged?.epoch === epoch ? acknowledged.last : undefined;
     if (anew || !before?.snapshot_done) {
       const left = anew ? undefined : await unfinished(context, before, slot, checked);
       const why = anew?.why ?? 'the last one was not finished';
       if (!left) log.info({tables: checked.captured.length}, `reading a snapshot: ${why}`);
-      if (anew?.newEpoch) epoch += 1;
+      if (anew?.newEpoch) epoch = highest + 1;
       await snapshotAll(context, publisher, changes, connection, checked, {before, server, left, epoch});
       last = undefined;
     } else if (before.timeline !== server.timeline) {

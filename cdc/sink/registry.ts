@@ -341,6 +341,13 @@ export class Registry {
     return (await this.#stamped(SourceRow, from, {pipeline: this.#pipeline}))[0];
   }
 
+  /** The highest epoch that rows were written under, by whatever slot; -1 where there are none. */
+  async highestEpoch(): Promise<number> {
+    const sql = `SELECT maxOrNull(epoch) AS epoch FROM ${this.#table('_source')}`;
+    const [found] = await rows(this.#client, z.object({epoch: z.number().nullable()}), sql);
+    return found?.epoch ?? -1;
+  }
+
   async saveSource(row: SourceRow): Promise<void> {
     await insertRows(this.#client, this.#table('_source'), [
       {...row, pipeline: this.#pipeline, updated_at: this.#now()},
