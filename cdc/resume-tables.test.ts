@@ -71,3 +71,28 @@ test('S17 a table that a sink has parked is read again through the topics', asyn
   t.is(asked.code, 0, asked.stdout + asked.stderr);
   await equal(t, world);
 });
+
+test('a table whose view would be that of another stays set aside at the next start, and when all is read again', async t => {
+  const world = await startPipeline(t, 'CREATE SCHEMA s; CREATE TABLE s__t (id int PRIMARY KEY)', {
+    FRESHET_TABLES_INCLUDE: 'public.*,s.*',
+  });
+  const {pg: source, query, settings} = world;
+  await source.query('INSERT INTO s__t VALUES (1)');
+  await world.caughtUp();
+  await source.query('CREATE TABLE s.t (id int PRIMARY KEY)');
+  await source.query('INSERT INTO s.t VALUES (100)');
+  await until(async () => (await stateOf(world, 's.t')) === 'parked');
+  for (const id of [2, 3]) {
+    await world.stop();
+    if (id === 3) await source.query('SELECT pg_drop_replication_slot($1)', [settings.FRESHET_SLOT]);
+    await source.query(`INSERT INTO s__t VALUES (${id}); INSERT INTO s.t VALUES (${id + 100})`);
+    world.start();
+    await until(() => world.log.lines.filter(line => line.startsWith('info streaming')).length === id);
+    t.is(await stateOf(world, 's.t'), 'parked');
+    await until(async () => (await query('SELECT id FROM {an}.s__t')).length >= id);
+    t.deepEqual(
+      await query('SELECT id FROM {an}.s__t ORDER BY id'),
+      Array.from({length: id}, (_, i) => ({id: i + 1})),
+    );
+  }
+});

@@ -2,14 +2,7 @@ import type {ClientBase} from 'pg';
 import type {Context} from './context.ts';
 import type {SchemaChanges} from './schema-changes.ts';
 import type {Settings} from './settings/settings.ts';
-import {
-  type History,
-  isSetAsideBySink,
-  nameOf,
-  readingSince,
-  showsNewest,
-  type TableRow,
-} from './sink/registry.ts';
+import {type History, isSetAsideBySink, nameOf, readingSince, showsNewest} from './sink/registry.ts';
 import {existingTargets} from './sink/target.ts';
 import {describeLocked, tableChooser} from './source/catalog.ts';
 import {type Lsn, rowVersion} from './source/lsn.ts';
@@ -17,9 +10,9 @@ import {clientConfig, withClient} from './source/postgres.ts';
 import type {Preflight} from './source/preflight.ts';
 import {compareTables} from './source/schema-change.ts';
 import {type Problem, textOf} from './source/table-problems.ts';
-import {tableSchema, targetName} from './source/table-schema.ts';
+import {type TableSchema, tableName, tableSchema, targetName} from './source/table-schema.ts';
 import type {TrackedTable} from './source/table-tracker.ts';
-import {type CapturedTable, capturedTable, planTable} from './source/tables.ts';
+import {type CapturedTable, capturedTable, placeProblems, planTable} from './source/tables.ts';
 
 /**
  * Each table as it was captured when the stream stopped: what happened to it since then comes by the stream. Tables
@@ -73,15 +66,22 @@ export async function resumeTables(
       continue;
     }
     if (streams) wanted.delete(name);
-    else if (own.length > 0) await setAside(context, row, own);
+    else if (own.length > 0 && !wanted.has(name))
+      await setAside(context, {schema: row.schema_name, table: row.table_name}, own);
     if (!entries || wanted.has(name)) continue;
     const {table} = entries.at(-1)!;
     tables.set(table.oid, {history: entries, parked: !streams});
   }
+  // One that has another name only is told of by the stream.
+  const apart = [...wanted.values()].filter(({oid}) => !tables.has(oid));
+  const tracked = [...tables.values()].filter(({parked}) => !parked);
+  const inPlaces = await placed(
+    context,
+    apart,
+    tracked.map(one => one.history.at(-1)!.table.schema),
+  );
   await withClient(clientConfig(settings), async postgres => {
-    for (const {schema, source} of wanted.values()) {
-      // One that has another name only is told of by the stream.
-      if (tables.has(source.oid)) continue;
+    for (const {schema, source} of inPlaces) {
       const found = await asItIs(postgres, settings, serverVersion, source.oid);
       if (!found) continue;
       const generation = (generations.get(schema.name) ?? 0) + 1;
@@ -116,16 +116,44 @@ async function asItIs(
   return source && plan?.schema ? {table: capturedTable(plan.schema, source), position} : undefined;
 }
 
+/**
+ * The tables that no other keeps from their places: of some that share one it is that which was there before, or comes
+ * first. The others are set aside.
+ */
+export async function placed(
+  context: Context,
+  tables: readonly CapturedTable[],
+  tracked: readonly TableSchema[] = [],
+): Promise<CapturedTable[]> {
+  const {settings, registry} = context;
+  const shown = new Set((await registry.tables()).filter(({target}) => target !== '').map(nameOf));
+  const ordered = [true, false].flatMap(before =>
+    tables.filter(({schema}) => shown.has(schema.name) === before),
+  );
+  const problems = (others: readonly CapturedTable[]): Problem[] =>
+    placeProblems([...tracked, ...others.map(({schema}) => schema)], settings);
+  const behind = new Set(problems(ordered).map(({table}) => table));
+  const found = ordered.filter(({schema}) => !behind.has(schema.name));
+  for (const table of ordered.filter(({schema}) => behind.has(schema.name))) {
+    const own = problems([...found, table]).filter(problem => problem.table === table.schema.name);
+    if (own.length === 0) found.push(table);
+    else await setAside(context, table.source, own);
+  }
+  return found;
+}
+
 /** A table that was captured, or waits to be, and cannot be now. */
 async function setAside(
   {registry, log}: Context,
-  row: TableRow,
+  {schema, table}: {schema: string; table: string},
   problems: readonly Problem[],
 ): Promise<void> {
+  const name = tableName(schema, table);
   const reason = textOf(problems);
-  if (row.reason === reason && row.needs_read === 1) return;
-  log.error({table: nameOf(row)}, `${nameOf(row)} is parked: ${reason}`);
-  await registry.parkAtSource({schema: row.schema_name, table: row.table_name}, reason);
+  const row = (await registry.tables()).find(candidate => nameOf(candidate) === name);
+  if (row?.reason === reason && row.needs_read === 1) return;
+  log.error({table: name}, `${name} is parked: ${reason}`);
+  await registry.parkAtSource({schema, table}, reason);
 }
 
 /** How a table is captured by what is remembered of its name; undefined where nothing is. */

@@ -4,7 +4,7 @@ import {Batch} from '../kafka/batch.ts';
 import {writeHorizon} from '../kafka/envelope.ts';
 import type {Publisher} from '../kafka/transport.ts';
 import {Remembered} from '../remembered.ts';
-import {inTarget} from '../resume-tables.ts';
+import {inTarget, placed} from '../resume-tables.ts';
 import type {SchemaChanges} from '../schema-changes.ts';
 import type {Settings} from '../settings/settings.ts';
 import {FIRST_READ, type SourceRow} from '../sink/registry.ts';
@@ -92,7 +92,7 @@ export async function snapshotAll(
       return {planned: left, first, point: consistentPoint, snapshotName};
     }
     const history = await registry.history();
-    const tables = captured.map(table => inTarget(table, history));
+    const tables = (await placed(context, captured)).map(table => inTarget(table, history));
     const schemas = tables.map(table => table.schema);
     // Written first: a crash from here on finds an unfinished snapshot, whatever was done to the slot.
     await registry.saveSource({...source, consistent_point: '0', snapshot_done: 0});
