@@ -7,6 +7,7 @@ import {backoff, retrying} from '../retry.ts';
 import type {SchemaChanges} from '../schema-changes.ts';
 import {DeadLetters} from '../sink/dead-letters.ts';
 import {nameOf, readingSince} from '../sink/registry.ts';
+import {deleteBelow} from '../sink/target.ts';
 import {readCatalog} from '../source/catalog.ts';
 import {type Lsn, NO_LSN, rowVersion} from '../source/lsn.ts';
 import {clientConfig, currentPosition, readServerVersion, withClient} from '../source/postgres.ts';
@@ -144,6 +145,11 @@ export class TableReads {
         const newest = changes.applied(table.oid);
         if (!newest || !changes.isCurrent(table)) return true; // another reading is due
         const show = async (): Promise<void> => {
+          // What a reading that lost its lock has written may have come behind the horizon of a TRUNCATE.
+          await deleteBelow(client, settings, newest.schema, {
+            version: (rowVersion(epoch, first, 0) - 1n).toString(),
+            commitMicros: (BigInt(Date.now()) * 1000n).toString(),
+          });
           await letters.supersede(name, rowVersion(epoch, first, 0));
           await changes.show(newest, first);
         };
@@ -169,7 +175,8 @@ export class TableReads {
     const planned = (await remembered.load(registry)).find(
       ({table}) => table.oid === oid && table.schema.id === schema.id,
     );
-    if (!planned) return undefined;
+    // Without a chunk nobody would see that its rows were moved; and what the broken one still wrote is of that point.
+    if (!planned || planned.finished.size === 0) return undefined;
     const {finished, chunks} = planned;
     log.info(
       {table: schema.name},

@@ -168,6 +168,7 @@ async function readEncoded(
     if (batch.count > 0) await flush();
     await writing;
   } finally {
+    await writing.catch(() => {}); // where reading failed, nothing of it comes later than what is done about that
     if (share) target.budget?.close(share);
   }
 }

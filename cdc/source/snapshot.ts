@@ -155,9 +155,13 @@ async function readChunk(
   const {table, progress} = work;
   const resumed = work.done !== undefined;
   const {settings, signal} = options;
+  // Without the second one each chunk would be a level deeper than the one before.
+  const release = () => client.query('ROLLBACK TO SAVEPOINT held; RELEASE SAVEPOINT held');
   const unaltered = await hold(client, look, table, {settings, signal, serverVersion, resumed});
-  if (unaltered === undefined) giveUp(work, {table, unaltered});
-  else {
+  if (unaltered === undefined) {
+    giveUp(work, {table, unaltered});
+    await release();
+  } else {
     const read = {rows: 0, bytes: 0};
     const tell = ({rows, bytes}: Read): void => {
       for (const sum of [read, progress]) {
@@ -170,14 +174,14 @@ async function readChunk(
       tell({rows: -read.rows, bytes: -read.bytes});
       return false;
     }
+    // First: where the lock is gone, the rows may have come behind what it kept away.
+    await release();
     failpoint('snapshot.before_chunk_done');
     await options.onChunk?.(table, chunk, read);
     // Another worker may have given the table up meanwhile.
     const known = work.outcome.unaltered;
     if (known !== undefined && unaltered > known) work.outcome = {table, unaltered};
   }
-  // Gives the lock back; without the second one each chunk would be a level deeper than the one before.
-  await client.query('ROLLBACK TO SAVEPOINT held; RELEASE SAVEPOINT held');
   return true;
 }
 
