@@ -239,11 +239,10 @@ export class Registry {
     );
   }
 
-  /** Remembers how tables are captured from a version on, and what was done to get there. */
+  /** Remembers how tables are captured from a version on, by definitions that were saved, and what was done to get there. */
   async saveHistory(
     entries: readonly (HistoryEntry & {kind: ChangeKind; change: string; views: readonly string[]})[],
   ): Promise<void> {
-    await this.saveSchemas(entries.map(({table}) => table.schema));
     await insertRows(
       this.#client,
       this.#table('_schema_changes'),
