@@ -3,7 +3,7 @@ import type {Settings} from '../settings/settings.ts';
 import {asTargetError, type ClickHouseClient, chLiteral, LONG_STATEMENT} from '../sink/clickhouse.ts';
 import {SnapshotBatch} from '../sink/snapshot-batch.ts';
 import {type Lsn, rowVersion} from '../source/lsn.ts';
-import {clientConfig, NO_TIME_LIMIT, withClient} from '../source/postgres.ts';
+import {clientConfig, liftTimeLimits, withClient} from '../source/postgres.ts';
 import {ReplicationConnection} from '../source/replication-connection.ts';
 import {createTemporarySlot} from '../source/slot.ts';
 import {readSnapshot, WHOLE} from '../source/snapshot.ts';
@@ -59,8 +59,9 @@ export async function repairKeys(options: RepairOptions, keys: readonly string[]
       );
       const version = rowVersion(epoch, consistentPoint, 0);
       const commitMicros = BigInt(Date.now()) * 1000n;
+      await liftTimeLimits(postgres);
       await postgres.query(
-        `${NO_TIME_LIMIT} SET lock_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${pgLiteral(snapshotName)}`,
+        `SET lock_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${pgLiteral(snapshotName)}`,
       );
       for (let at = 0; at < keys.length; at += KEYS_A_BATCH) {
         const batch = keys.slice(at, at + KEYS_A_BATCH);

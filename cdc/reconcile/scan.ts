@@ -1,7 +1,7 @@
 import type {ClientBase} from 'pg';
 import type {Settings} from '../settings/settings.ts';
 import type {ClickHouseClient} from '../sink/clickhouse.ts';
-import {clientConfig, connect, NO_TIME_LIMIT} from '../source/postgres.ts';
+import {clientConfig, connect, liftTimeLimits} from '../source/postgres.ts';
 import {pgLiteral} from '../source/table-schema.ts';
 import type {CapturedTable} from '../source/tables.ts';
 import type {ChecksumSql, Scope} from './checksum.ts';
@@ -35,9 +35,8 @@ export async function scanSource(scan: SourceScan): Promise<Reading> {
     while (others.length + 1 < connections) {
       const other = await connect({...clientConfig(settings), silenceMs: 0});
       others.push(other);
-      await other.query(
-        `${NO_TIME_LIMIT} SET lock_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`,
-      );
+      await liftTimeLimits(other);
+      await other.query('SET lock_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await other.query(`SET TRANSACTION SNAPSHOT ${pgLiteral(rows[0]!.name)}`);
     }
     let left = slices.length;

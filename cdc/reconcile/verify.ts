@@ -5,7 +5,7 @@ import type {Settings} from '../settings/settings.ts';
 import {type ClickHouseClient, rows} from '../sink/clickhouse.ts';
 import {Registry} from '../sink/registry.ts';
 import {targetTable} from '../sink/target.ts';
-import {clientConfig, NO_TIME_LIMIT, readServerVersion, withClient} from '../source/postgres.ts';
+import {clientConfig, liftTimeLimits, readServerVersion, withClient} from '../source/postgres.ts';
 import {problemLines} from '../source/preflight.ts';
 import {compareTables} from '../source/schema-change.ts';
 import {type CapturedTable, planTables} from '../source/tables.ts';
@@ -38,7 +38,8 @@ const TIMEOUT_MS = 60_000;
 export async function verify(options: VerifyOptions): Promise<TableVerdict[]> {
   const {client, settings, onTable} = options;
   return withClient({...clientConfig(settings), silenceMs: 0}, async postgres => {
-    await postgres.query(`${NO_TIME_LIMIT} SET lock_timeout = 0`);
+    await liftTimeLimits(postgres);
+    await postgres.query('SET lock_timeout = 0');
     const registry = new Registry(client, settings);
     const {tables, problems} = await capturedTables(postgres, settings);
     const shown = await registry.shownTables();

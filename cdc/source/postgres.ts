@@ -64,11 +64,12 @@ const SESSION_SETTINGS: Readonly<Record<string, string>> = {
 
 /**
  * Lifts what the server, the role or the database sets for sessions in general, for a transaction that takes as long as
- * a table is large. PostgreSQL 17 has `transaction_timeout`.
+ * a table is large. To be called before it begins. PostgreSQL 17 and later have `transaction_timeout`.
  */
-export const NO_TIME_LIMIT =
-  'SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;' +
-  "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout';";
+export async function liftTimeLimits(client: ClientBase): Promise<void> {
+  await client.query(`SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`);
+}
 
 /** The part of pg's client that has no public types. */
 interface Inner {

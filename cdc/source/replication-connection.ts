@@ -2,7 +2,7 @@ import type {Socket} from 'node:net';
 import pg from 'pg';
 import {PipelineError} from '../failures.ts';
 import {formatLsn, type Lsn, NO_LSN, parseLsn, toPostgresMicros} from './lsn.ts';
-import {asSourceError, type ClientConfig, giveUpSilence, NO_TIME_LIMIT, VALUE_SETTINGS} from './postgres.ts';
+import {asSourceError, type ClientConfig, giveUpSilence, liftTimeLimits, VALUE_SETTINGS} from './postgres.ts';
 import {pgLiteral, pgName} from './table-schema.ts';
 
 /** The part of pg's Connection that carries the COPY-both protocol; it has no public types. */
@@ -62,7 +62,7 @@ export class ReplicationConnection {
     try {
       await client.connect();
       giveUpSilence(client, config.silenceMs);
-      await client.query(NO_TIME_LIMIT); // a snapshot that is exported holds a transaction open
+      await liftTimeLimits(client); // a snapshot that is exported holds a transaction open
       // The walsender writes values by these settings; the snapshot's connections use the same.
       for (const [name, value] of Object.entries(VALUE_SETTINGS))
         await client.query(`SET ${name} = ${value}`);

@@ -10,7 +10,7 @@ import {
   type ClientConfig,
   connect,
   currentPosition,
-  NO_TIME_LIMIT,
+  liftTimeLimits,
   RENAMED,
   readServerVersion,
 } from './postgres.ts';
@@ -191,8 +191,9 @@ function destroyed(client: pg.Client): void {
 
 async function takeSnapshot({config, settings, snapshotName}: SnapshotOptions): Promise<pg.Client> {
   const client = await connect(config);
+  await liftTimeLimits(client);
   await client.query(
-    `${NO_TIME_LIMIT} SET lock_timeout = ${settings.FRESHET_SILENCE_MS / 2}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`,
+    `SET lock_timeout = ${settings.FRESHET_SILENCE_MS / 2}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`,
   );
   await client.query(`SET TRANSACTION SNAPSHOT ${pgLiteral(snapshotName)}`);
   return client;
