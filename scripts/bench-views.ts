@@ -2,7 +2,7 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import path from 'node:path';
 import {setTimeout as sleep} from 'node:timers/promises';
-import {Command, InvalidArgumentError} from 'commander';
+import {Command} from 'commander';
 import {z} from 'zod';
 import {textTable} from '../cdc/observe/text-table.ts';
 import {pauseAfter} from '../cdc/rollups/keep.ts';
@@ -15,20 +15,18 @@ import {migrate} from '../clickhouse/migrate.ts';
 import {statementsOf} from '../clickhouse/migration-files.ts';
 import {createShopTables} from '../clickhouse/testing/warehouse.ts';
 import {describeMachine, type Machine} from './bench/machine.ts';
+import {percentile} from './bench/percentile.ts';
 import {cpuMicros} from './bench/process-usage.ts';
 import {median, number} from './bench/report.ts';
 import {QUESTIONS, type Question} from './bench/views/queries.ts';
 import {BenchShop} from './bench/views/shop.ts';
+import {atLeastOne, positive} from './options.ts';
 import {startTemporaryStack} from './stack/stack.ts';
 
-const positive = (text: string): number => {
-  if (!(Number(text) > 0)) throw new InvalidArgumentError('It is a number above 0.');
-  return Number(text);
-};
 const {orders, repeats, seconds, out, final} = new Command('bench:views')
   .description('Asks the views what dashboards ask, while changes come in.')
   .option('--orders <millions...>', 'how many orders, each with two lines', ['1', '10', '30'])
-  .option('--repeats <times>', 'how often each is measured', positive, 5)
+  .option('--repeats <times>', 'how often each is measured', atLeastOne, 5)
   .option('--seconds <seconds>', 'how long each time', positive, 20)
   .option('--no-final', 'leave out the same questions by FINAL')
   .option('--out <folder>', 'where the report goes', 'docs/benchmarks')
@@ -128,7 +126,7 @@ async function measure(count: number): Promise<void> {
         range,
         `p${p}_ms`,
         'ms',
-        one.get(question)!.map(times => percentile(times, p)),
+        one.get(question)!.map(times => percentile(times, p / 100)),
       );
     if (byFinal.get(question)!.length > 0)
       put(count, `${view} by FINAL`, range, 'p50_ms', 'ms', byFinal.get(question)!);
@@ -140,10 +138,10 @@ async function measure(count: number): Promise<void> {
       `${READERS} readers`,
       `p${p}_ms`,
       'ms',
-      mixed.map(times => percentile(times, p)),
+      mixed.map(times => percentile(times, p / 100)),
     );
   for (const p of [50, 99])
-    put(count, 'rollups', 'behind their tables', `p${p}_ms`, 'ms', [percentile(late, p)]);
+    put(count, 'rollups', 'behind their tables', `p${p}_ms`, 'ms', [percentile(late, p / 100)]);
   await cost(ch, shop, rollups, count); // last: it makes of today a day of millions of orders
   console.log(textTable(lines(count)));
   await ch.close();
@@ -295,11 +293,6 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   const startedAt = performance.now();
   await work();
   return (performance.now() - startedAt) / 1000;
-}
-
-function percentile(values: readonly number[], p: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * p) / 100))] ?? 0;
 }
 
 function put(

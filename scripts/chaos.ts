@@ -2,12 +2,13 @@
 import {randomBytes} from 'node:crypto';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
-import {Command, InvalidArgumentError} from 'commander';
+import {Command} from 'commander';
 import {plans} from '../cdc/chaos/faults.ts';
 import {isGood, type Plan, type Result, runPlan} from '../cdc/chaos/run.ts';
 import type {Lane} from '../cdc/chaos/world.ts';
 import {Target} from '../cdc/history/place.ts';
 import {textTable} from '../cdc/observe/text-table.ts';
+import {atLeastOne, whole} from './options.ts';
 import {kafkaMissing, startTemporaryStack} from './stack/stack.ts';
 import {startTestServers} from './stack/test-servers.ts';
 
@@ -23,18 +24,13 @@ interface Options {
   readonly logs: boolean;
 }
 
-const whole = (text: string): number => {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It is a whole number.');
-  return Number(text);
-};
-
 const options = new Command('chaos')
   .description(
     'Runs every fault in every phase; exit code 1 where rows are lost or invented, or it does not recover.',
   )
   .option('--seed <seed>', 'decides moments, lengths and rows', whole, 1)
-  .option('--count <times>', 'how often, with the following seeds', whole, 1)
-  .option('--jobs <runs>', 'how many at a time', whole, 3)
+  .option('--count <times>', 'how often, with the following seeds', atLeastOne, 1)
+  .option('--jobs <runs>', 'how many at a time', atLeastOne, 3)
   .option('--fault <name>', 'only faults whose names have this in them; several with commas')
   .option('--phase <name>', 'start, snapshot, streaming, DDL or shutdown alone, the same way')
   .option('--server <name>', 'postgres, kafka, clickhouse or pipeline alone, the same way')

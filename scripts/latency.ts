@@ -6,6 +6,7 @@ import {textTable} from '../cdc/observe/text-table.ts';
 import {loadSettings} from '../cdc/settings/settings.ts';
 import {chName, clickhouseClient, rows} from '../cdc/sink/clickhouse.ts';
 import {clientConfig, withClient} from '../cdc/source/postgres.ts';
+import {percentile} from './bench/percentile.ts';
 
 const ORDERS = 50;
 const POLL_MS = 5;
@@ -82,13 +83,12 @@ await withClient(clientConfig(settings), async postgres => {
 });
 await client.close();
 
-const percentile = (values: readonly number[], p: number): string =>
-  `${[...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * p))]!.toFixed(0)} ms`;
+const ms = (values: readonly number[], part: number): string => `${percentile(values, part).toFixed(0)} ms`;
 const line = (what: string, values: readonly number[]) => ({
   [`from commit, ${ORDERS} orders`]: what,
-  p50: percentile(values, 0.5),
-  p95: percentile(values, 0.95),
-  max: percentile(values, 1),
+  p50: ms(values, 0.5),
+  p95: ms(values, 0.95),
+  max: ms(values, 1),
 });
 console.log(
   textTable([line('order and line readable', inTable), line('counted in daily_sales_summary', inView)]),

@@ -1,9 +1,10 @@
 // `npm run soak`: histories made from seeds, each compared with PostgreSQL and with a new snapshot.
 import {spawn} from 'node:child_process';
-import {Command, InvalidArgumentError} from 'commander';
+import {Command} from 'commander';
 import {Place, type Servers} from '../cdc/history/place.ts';
 import {copyWithPlanted, PLANTED} from '../cdc/history/planted.ts';
 import {report, runSeed, type SeedResult} from '../cdc/history/seeds.ts';
+import {atLeastOne, whole} from './options.ts';
 import {startTestServers} from './stack/test-servers.ts';
 
 const TOLD_EVERY_MS = 10_000;
@@ -21,18 +22,13 @@ interface Options {
   readonly planted?: string;
 }
 
-const whole = (text: string): number => {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It is a whole number.');
-  return Number(text);
-};
-
 const options = new Command('soak')
   .description('Runs histories made from seeds; exit code 1 where one of them differs.')
   .option('--from <seed>', 'the first seed', whole, 1)
   .option('--seed <seed>', 'this seed alone, or the first of --count', whole)
-  .option('--count <histories>', 'how many; 1 with --seed, otherwise 500', whole)
-  .option('--jobs <histories>', 'how many at a time', whole, 3)
-  .option('--steps <steps>', 'the most steps of a history; on average it is half of that', whole, 640)
+  .option('--count <histories>', 'how many; 1 with --seed, otherwise 500', atLeastOne)
+  .option('--jobs <histories>', 'how many at a time', atLeastOne, 3)
+  .option('--steps <steps>', 'the most steps of a history; on average it is half of that', atLeastOne, 640)
   .option('--no-schema-changes', 'rows alone')
   .option('--no-kafka', 'by the direct transport alone')
   .option('--shrink <seconds>', 'how long a smaller history that differs too is looked for', whole, 0)

@@ -28,7 +28,7 @@ const file = (what: string) => z.string().optional().describe(`file: ${what}`);
 const MiB = 1 << 20;
 
 /**
- * Every setting: parsing, default, help text and docs come from this one table. `secret` ones are never printed, and
+ * Every setting: parsing, default and help text come from this one table. `secret` ones are never printed, and
  * may come from a file whose name is in NAME_FILE.
  */
 export const ROWS = {
@@ -348,7 +348,7 @@ function nearest(name: string): string {
   return shared(best) > 'FRESHET_'.length ? ` (did you mean ${best}?)` : '';
 }
 
-/** The table as text: for --help and docs/settings.md. */
+/** The table as text, for --help. */
 export function settingsHelp(): {name: string; fallback: string; text: string}[] {
   return Object.entries(ROWS).map(([name, row]) => {
     const parsed = row.safeParse(undefined);

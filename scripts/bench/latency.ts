@@ -4,6 +4,7 @@ import {z} from 'zod';
 import {atWork, orFailed, patience, readerOf, timeUntil, written} from './at-work.ts';
 import type {Ground, System} from './ground.ts';
 import type {Size} from './measure.ts';
+import {percentile} from './percentile.ts';
 import {forgetPeak} from './process-usage.ts';
 import {cpuOf, memoryOf, perRow, type Stages, type Values} from './stages.ts';
 
@@ -72,12 +73,6 @@ export async function latency(ground: Ground, system: System, {warm, measured}: 
       ...(await memoryOf(stages, working)),
     };
   });
-}
-
-/** The value that so large a part of all does not exceed. */
-export function percentile(values: readonly number[], part: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)] ?? Number.NaN;
 }
 
 /** At most 100 transactions a second, each as large as the rate wants it; what is late is made up for. */

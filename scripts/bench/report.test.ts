@@ -1,6 +1,6 @@
 import test from 'ava';
-import {percentile} from './latency.ts';
 import {sizes} from './measure.ts';
+import {percentile} from './percentile.ts';
 import {failure, markdown, median, type Outcome, outcomesOf, ratio, summarise, tables} from './report.ts';
 import {SYSTEMS} from './systems.ts';
 import {WORKLOADS} from './workloads.ts';
