@@ -187,6 +187,15 @@ test('the image has every file and package that its commands load', t => {
   t.true(seen.size > 5);
 });
 
+test('what Node compiled for the image is of the user that runs it', t => {
+  const dockerfile = read('Dockerfile');
+  const [, cache] = /NODE_COMPILE_CACHE=\/freshet\/(\S+)/.exec(dockerfile)!;
+  t.regex(
+    dockerfile,
+    new RegExp(`^RUN mkdir ${cache} && chown node ${cache}$[^]*^USER node\nRUN node `, 'm'),
+  );
+});
+
 /** Runs the set-up script with a `docker` and an `npm` that only write down how they were called. */
 async function setUp(
   args: string[],
