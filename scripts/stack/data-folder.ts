@@ -26,7 +26,7 @@ export async function takeDataFolder(dir: string, fresh: boolean): Promise<DataF
   const lock = tryLock(path.join(dir, LOCK));
   if (lock.heldBy !== null) {
     throw new StackError(
-      `process ${lock.heldBy} runs a stack on ${dir}: end it first, or use another folder`,
+      `process ${lock.heldBy} runs a stack on ${dir}: end it first`,
     );
   }
   const running = path.join(dir, RUNNING);
