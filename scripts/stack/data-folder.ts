@@ -25,9 +25,7 @@ export async function takeDataFolder(dir: string, fresh: boolean): Promise<DataF
   await mkdir(dir, {recursive: true});
   const lock = tryLock(path.join(dir, LOCK));
   if (lock.heldBy !== null) {
-    throw new StackError(
-      `process ${lock.heldBy} runs a stack on ${dir}: end it first`,
-    );
+    throw new StackError(`process ${lock.heldBy} runs a stack on ${dir}: end it first`);
   }
   const running = path.join(dir, RUNNING);
   try {
