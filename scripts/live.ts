@@ -1,5 +1,6 @@
 // `npm start`: the whole pipeline on servers of its own. See --help.
 
+import {createHash} from 'node:crypto';
 import path from 'node:path';
 import {parseArgs} from 'node:util';
 import {withoutSecrets} from '../cdc/observe/log.ts';
@@ -22,6 +23,7 @@ FRESHET_TRANSPORT=direct goes without Kafka.`;
 
 const root = path.dirname(import.meta.dirname);
 const PASSWORDS = {freshet: 'freshet', grafana: 'grafana', explorer: 'explorer'};
+const SAME_SIGNAL_MS = 500;
 const DATABASES = {cdc: 'cdc', analytics: 'ecommerce_analytics'};
 
 try {
@@ -56,14 +58,16 @@ async function main(): Promise<number> {
     console.log('· direct transport: PostgreSQL’s slot is the log, without Kafka');
 
   const stopped = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopped.abort());
+  let firstAt: number | undefined;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => {
+      firstAt ??= performance.now();
+      stopped.abort();
+      // One Ctrl-C may come twice, by the terminal and by npm. A later one waits for nothing: the reaper ends the servers.
+      if (performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(130);
+    });
   // Each data set has a folder of its own, so that going to and fro loads nothing again.
-  const dataDir = path.join(
-    root,
-    '.freshet',
-    'data',
-    values.dataset ? path.basename(values.dataset) : 'shop',
-  );
+  const dataDir = path.join(root, '.freshet', 'data', values.dataset ? folderOf(values.dataset) : 'shop');
   const stack = await startStack({
     dataDir,
     kafka,
@@ -81,8 +85,9 @@ async function main(): Promise<number> {
     process.exitCode = 1;
   });
   try {
-    const shopUrl = await loadShop(stack.pgUrl, values.dataset, stopped.signal);
-    if (stopped.signal.aborted) return 1;
+    stopped.signal.throwIfAborted();
+    const shopUrl = await loadShop(stack.pgUrl, values.dataset);
+    stopped.signal.throwIfAborted();
     const demo = await startDemo({stack, shopUrl, dataDir, databases: DATABASES, signal: stopped.signal});
     try {
       if (values.once) return await runOnce(demo);
@@ -92,9 +97,15 @@ async function main(): Promise<number> {
       await demo.stop();
     }
   } catch (error) {
-    if (stopped.signal.aborted) return 130;
+    if (stopped.signal.aborted) return firstAt === undefined ? 1 : 130;
     throw error instanceof Error ? Object.assign(error, {message: withoutSecrets(error.message)}) : error;
   } finally {
     await stack.stop();
   }
+}
+
+/** Named for the file; two files of one name in two folders are two data sets. */
+function folderOf(dataset: string): string {
+  const where = createHash('sha256').update(path.resolve(dataset)).digest('hex').slice(0, 8);
+  return `${path.basename(dataset)}-${where}`;
 }
