@@ -94,6 +94,15 @@ test('SIGTERM ends in good order also what waits for a server', async t => {
   t.notRegex(running.log(), /hush/);
 });
 
+test('signals that come together are one: what runs drains', async t => {
+  const world = await makeWorld(t, 'CREATE TABLE a (id int PRIMARY KEY)');
+  const running = keepRunning(t, world.environment, ['run']);
+  await running.logged('streaming');
+  // Two kinds: of one kind the system may deliver two as one.
+  process.kill(running.pid, 'SIGINT');
+  t.is(await running.stop(), 0, running.log());
+});
+
 test('dashboards build writes the files that are in the project', async t => {
   const dir = await folder(t);
   const {code, stdout, stderr} = await freshet(t, {}, ['dashboards', 'build', '--out', 'there'], {cwd: dir});

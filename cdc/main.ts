@@ -33,7 +33,10 @@ const program = new Command('freshet')
 /** A stop takes no longer, whichever server does not answer: supervisors (Kubernetes, 30 s) would kill it then. */
 const STOP_MS = 25_000;
 
-/** Runs a stage until SIGINT or SIGTERM; a second signal ends the process at once. */
+/** Ctrl-C comes several times at once: from the terminal to the whole group, and from npm, which passes it on. */
+const ONE_SIGNAL_MS = 500;
+
+/** Runs a stage until SIGINT or SIGTERM; a second signal, if it comes later, ends the process at once. */
 function longRunning(name: string, text: string, stage: (options: PipelineOptions) => Promise<void>): void {
   program
     .command(name)
@@ -44,9 +47,14 @@ function longRunning(name: string, text: string, stage: (options: PipelineOption
       const settings = loadSettings(process.env);
       const log = createLog(settings.FRESHET_LOG_LEVEL);
       const stop = new AbortController();
+      let stoppedAt = 0;
       for (const signal of ['SIGINT', 'SIGTERM'] as const) {
         process.on(signal, () => {
-          if (stop.signal.aborted) process.exit(130);
+          if (stop.signal.aborted) {
+            if (performance.now() - stoppedAt > ONE_SIGNAL_MS) process.exit(130);
+            return;
+          }
+          stoppedAt = performance.now();
           log.info({signal}, 'stopping: what was read is still being written');
           stop.abort();
           setTimeout(() => {
@@ -186,7 +194,7 @@ program
   );
 program
   .command('sql')
-  .description('run a query on the views, or open clickhouse-client')
+  .description('run a query on the views, or open clickhouse-client; neither writes')
   .argument('[query]')
   .action(once((query: string | undefined) => sql(loadSettings(process.env), query)));
 program
