@@ -249,7 +249,7 @@ class Capture {
     void this.#remember().then(() => this.#stopping || this.#acknowledge());
     if (this.#pausedAt && performance.now() - this.#pausedAt > TICK_MS) this.#letGo();
     this.#options.clock.tick(this.#idle);
-    this.#options.watch.tick();
+    this.#options.watch.tick(this.#options.tracker.unconfirmed);
     this.#bell.ring(); // the clock may have been reached
   }
 

@@ -1,5 +1,5 @@
 import {isDeepStrictEqual} from 'node:util';
-import test from 'ava';
+import test, {type ExecutionContext} from 'ava';
 import {Client} from 'pg';
 import {Registry} from './sink/registry.ts';
 import {removeTriggersSql} from './source/schema-messages.ts';
@@ -150,6 +150,106 @@ test.serial(
     ]);
     t.deepEqual(await running.query('SELECT max(generation) AS g FROM {cdc}._schema_changes FINAL'), [
       {g: 1},
+    ]);
+  },
+);
+
+/** A session beside that of the test, whose transactions stay open for a while. */
+async function anotherSession(t: ExecutionContext, {settings}: Running): Promise<Client> {
+  const client = new Client(settings.FRESHET_PG_URL);
+  await client.connect();
+  t.teardown(() => client.end());
+  return client;
+}
+
+test.serial(
+  'D2 what a transaction saw of tables that others alter before it commits is not what they are then',
+  async t => {
+    const running = await startPipeline(
+      t,
+      `CREATE TABLE o (id int PRIMARY KEY); INSERT INTO o VALUES (1);
+       CREATE TABLE r (id int PRIMARY KEY); INSERT INTO r VALUES (1); CREATE TABLE left_out (id int PRIMARY KEY);
+       CREATE PUBLICATION told FOR TABLE o, r WITH (publish_via_partition_root)`,
+      {FRESHET_PUBLICATION: 'told', FRESHET_TABLES_EXCLUDE: 'public.left_out'},
+    );
+    const {pg, query} = running;
+    await running.caughtUp();
+    const other = await anotherSession(t, running);
+    await other.query('BEGIN; CREATE SCHEMA tenant');
+    await pg.query("ALTER TABLE o ADD note text; UPDATE o SET note = 'x'; ALTER TABLE r RENAME TO q");
+    await pg.query('INSERT INTO q VALUES (2); CREATE TABLE fresh (id int PRIMARY KEY)');
+    await pg.query('ALTER PUBLICATION told ADD TABLE fresh; INSERT INTO fresh VALUES (1)');
+    await until(async () =>
+      (await changesOf(running)).some(({table_name, kind}) => table_name === 'fresh' && kind === 'read'),
+    );
+    await other.query('COMMIT');
+    await pg.query("INSERT INTO o VALUES (2, 'y'); INSERT INTO q VALUES (3); INSERT INTO fresh VALUES (2)");
+    await equal(t, running);
+    t.deepEqual(await query('SELECT id, note FROM {an}.o ORDER BY id'), [
+      {id: 1, note: 'x'},
+      {id: 2, note: 'y'},
+    ]);
+    t.deepEqual(
+      (await changesOf(running))
+        .filter(({kind}) => kind === 'park' || kind === 'gone')
+        .map(row => row.table_name),
+      ['r'],
+    );
+  },
+);
+
+test.serial(
+  'D2 tables are altered by a transaction whose snapshot is older than what others did to them',
+  async t => {
+    const running = await startPipeline(
+      t,
+      `CREATE TABLE o (id int PRIMARY KEY, v text); INSERT INTO o SELECT i, 'v' || i FROM generate_series(1, 50) i;
+       CREATE TABLE w (id int PRIMARY KEY, v text); INSERT INTO w VALUES (1, 'v')`,
+    );
+    const {pg, query} = running;
+    await running.caughtUp();
+    const other = await anotherSession(t, running);
+    await other.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM w');
+    await pg.query("ALTER TABLE o ADD note text; UPDATE o SET note = 'x' WHERE id < 9");
+    await other.query("ALTER TABLE o ADD n int; INSERT INTO o VALUES (60, 'new', 'note', 1)");
+    await other.query("ALTER TABLE w ALTER v TYPE text USING v || '!'; COMMIT");
+    await pg.query("INSERT INTO o VALUES (61, 'new', 'note', 2); UPDATE w SET id = 2");
+    await equal(t, running);
+    t.deepEqual(await query('SELECT count(note) AS notes, sum(n) AS n FROM {an}.o'), [{notes: '10', n: '3'}]);
+    t.deepEqual(await query('SELECT * FROM {an}.w'), [{id: 2, v: 'v!'}]);
+  },
+);
+
+test.serial(
+  'T16 what a type was for a moment only is undone in the rows that have it, also beside an open transaction',
+  async t => {
+    const running = await startPipeline(
+      t,
+      `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a int, b int);
+       CREATE TABLE e (id int PRIMARY KEY, m mood); CREATE TABLE c (id int PRIMARY KEY, p pair)`,
+    );
+    const {pg, query} = running;
+    await running.caughtUp();
+    await pg.query(
+      `ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; INSERT INTO e VALUES (1, 'blue'); ALTER TYPE mood RENAME VALUE 'blue' TO 'sad'`,
+    );
+    await pg.query(
+      `ALTER TYPE pair ADD ATTRIBUTE c int; INSERT INTO c VALUES (1, '(1,2,3)'); ALTER TYPE pair DROP ATTRIBUTE c`,
+    );
+    await equal(t, running);
+    const other = await anotherSession(t, running);
+    await other.query('BEGIN; CREATE SCHEMA tenant');
+    await pg.query("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; INSERT INTO e VALUES (2, 'blue')");
+    await until(
+      async () => (await changesOf(running)).at(-1)?.change === 'the enum value sad was renamed to blue',
+    );
+    await other.query('COMMIT');
+    await pg.query("INSERT INTO e VALUES (3, 'ok')");
+    await equal(t, running);
+    t.deepEqual(await query('SELECT id, toString(m) AS m FROM {an}.e ORDER BY id'), [
+      {id: 1, m: 'blue'},
+      {id: 2, m: 'blue'},
+      {id: 3, m: 'ok'},
     ]);
   },
 );

@@ -43,10 +43,12 @@ export class CatalogWatch {
     return new CatalogWatch(await connect({...config, query_timeout: 60_000}), options);
   }
 
-  /** To be called about once a second. */
-  tick(): void {
+  /** To be called about once a second. @param unconfirmed OIDs that are announced again; they are taken out. */
+  tick(unconfirmed: Set<number>): void {
     if (this.#busy || performance.now() < this.#next) return;
     this.#busy = true;
+    for (const oid of unconfirmed) this.#known.set(oid, '');
+    unconfirmed.clear();
     const startedAt = performance.now();
     this.#look()
       // A table that is being altered right now is looked at again the next time.
@@ -64,15 +66,16 @@ export class CatalogWatch {
     if (changed.length + gone.length === 0) return;
     const {rows} = await this.#client.query<{inForce: boolean | null}>(triggersInForceSql(this.#settings));
     const named = [...changed, ...gone];
-    await describeLocked(this.#client, this.#settings, this.#serverVersion, named, async tables => {
+    const describe = async (tables: CatalogTable[]): Promise<void> => {
       const message: SchemaMessage = {tables, named, late: true, watched: rows[0]?.inForce === true};
       await this.#client.query('SELECT pg_logical_emit_message(true, $1, $2)', [
         messagePrefix(this.#settings),
         JSON.stringify(message),
       ]);
-      for (const oid of gone) this.#known.delete(oid);
-      for (const table of tables) this.#known.set(table.oid, lasting(table));
-    });
+    };
+    const {tables} = await describeLocked(this.#client, this.#settings, this.#serverVersion, named, describe);
+    for (const oid of gone) this.#known.delete(oid);
+    for (const table of tables) this.#known.set(table.oid, lasting(table));
   }
 
   async close(): Promise<void> {

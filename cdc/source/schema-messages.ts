@@ -16,6 +16,8 @@ export const SchemaMessage = z.object({
   tables: z.array(CatalogTable).nullish(),
   /** Tables that the command was about; one that is not described is none that can be captured any more. */
   named: z.array(z.number()).nullish(),
+  /** From the triggers: tables that nobody else can have altered between the description and the commit. */
+  locked: z.array(z.number()).nullish(),
   /** All that is in the publication now: what is not named here was taken out. */
   published: z.array(z.number()).nullish(),
   rewritten: z.number().nullish(),
@@ -45,6 +47,8 @@ export function parseSchemaMessage(content: Buffer): SchemaMessage {
 const SCHEMA = 'freshet';
 /** Names of function and triggers are cut at 63 bytes; a slot may have as many. */
 const objectName = (settings: Settings): string => `ddl_${settings.FRESHET_SLOT}`.slice(0, 54);
+/** Modes of lock under which others may still alter a table, attach a partition, or publish it otherwise. */
+const WEAK_MODES = ['AccessShareLock', 'RowShareLock', 'RowExclusiveLock', 'SIReadLock'];
 /** What can change how a captured table looks; temporary tables are passed over within. */
 const EVENTS = ['ddl_command_end', 'sql_drop', 'table_rewrite'] as const;
 const triggerName = (settings: Settings, event: string): string =>
@@ -55,6 +59,10 @@ const triggerName = (settings: Settings, event: string): string =>
  * works with its owner's rights, so that whoever alters a table needs none of his own. It must not belong to the
  * pipeline's role, which could make it work with those of a superuser who alters something. A failure within never
  * stops the command that fired it, nor does another table's lock for long: the catalog watch finds what was missed.
+ *
+ * A message counts where its transaction commits, and says what tables were before. So it names those whose lock the
+ * transaction holds until then. In one that keeps its first snapshot what was read may be older than the lock, so no
+ * table counts as locked there, and those that the command was about are to be read again.
  *
  * An empty message follows each: PostgreSQL (18.4) orders what sub-transactions wrote by position, and takes a
  * message's end but a row's start for it, so a row right behind a message can come before it. Before the empty one it
@@ -75,6 +83,7 @@ CREATE OR REPLACE FUNCTION ${pgName(SCHEMA, name)}() RETURNS event_trigger LANGU
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' SET jit = off ${set} AS $freshet$
 DECLARE
   named oid[];
+  locked oid[];
   roots bool := false;
   wide bool := false;
 BEGIN
@@ -93,18 +102,28 @@ BEGIN
     wide := wide OR EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary AND object_type = 'index' AND original);
   ELSE
     SELECT array_agg(coalesce(pg_partition_root(t.relation)::oid, t.relation)) FILTER (WHERE t.relation IS NOT NULL),
-      coalesce(bool_or(o.object_type IN ('type', 'domain', 'schema', 'publication', 'publication relation', 'publication namespace')), false)
+      coalesce(bool_or(o.object_type IN ('type', 'composite type', 'domain', 'schema', 'publication', 'publication relation', 'publication namespace')), false)
     INTO named, wide
     FROM pg_event_trigger_ddl_commands() o
     LEFT JOIN pg_class r ON o.classid = 'pg_class'::regclass AND r.oid = o.objid
     CROSS JOIN LATERAL (SELECT coalesce((SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = r.oid), r.oid) AS relation) t
     WHERE o.schema_name IS DISTINCT FROM 'pg_temp' AND r.relpersistence IS DISTINCT FROM 't'
-      AND (r.oid IS NULL OR r.relkind IN ('r', 'p', 'i', 'I'));
+      AND (r.oid IS NULL OR r.relkind IN ('r', 'p', 'i', 'I', 'c'));
   END IF;
   IF named IS NULL AND NOT roots AND NOT wide THEN RETURN; END IF;
+  IF current_setting('transaction_isolation') LIKE 'read %' THEN
+    SELECT array_agg(DISTINCT relation) INTO locked FROM pg_locks
+    WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode NOT IN (${WEAK_MODES.map(mode => pgLiteral(mode)).join(', ')})
+      AND (relation = ANY(named) OR (roots OR wide) AND EXISTS (SELECT FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation AND ${CAPTURABLE}));
+  ELSE
+    PERFORM pg_logical_emit_message(true, ${prefix}, json_build_object('rewritten', t.oid::bigint)::text)
+    FROM unnest(named) t(oid);
+  END IF;
   PERFORM pg_logical_emit_message(true, ${prefix}, json_build_object(
     'tables', (SELECT json_agg(d.described) FROM (${describeSql(condition, options)}) d),
     'named', to_json(named::bigint[]),
+    'locked', to_json(coalesce(locked, '{}')::bigint[]),
     'published', CASE WHEN wide THEN (SELECT coalesce(json_agg(c.oid::bigint), '[]') FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ${CAPTURABLE} AND ${published}) END)::text);
   PERFORM pg_logical_emit_message(true, ${prefix}, '{}');

@@ -77,6 +77,11 @@ export class TableTracker {
   readonly #chosen: ReturnType<typeof tableChooser>;
   /** OID → name of tables that were told of, and are not captured yet. */
   readonly #announced = new Map<number, string>();
+  /**
+   * Tables of which something was taken that the catalog watch has not told itself: it is to look at them once more, as
+   * a lock on a table does not keep its types, its schema or the publication from being altered meanwhile.
+   */
+  readonly unconfirmed = new Set<number>();
 
   /** @param generations the highest one that each name has had. */
   constructor(options: {
@@ -117,20 +122,49 @@ export class TableTracker {
   /** Takes a message at its place; gives what is to be done before the rows behind it. */
   take(message: SchemaMessage, place: Place): SchemaAction[] {
     const actions: SchemaAction[] = [];
+    const told = (oid: number, found: readonly SchemaAction[]): void => {
+      if (found.length > 0 && message.late !== true) this.unconfirmed.add(oid);
+      actions.push(...found);
+    };
     const described = message.tables ?? [];
     const seen = new Set(described.map(({oid}) => oid));
+    const locked = new Set(message.late || message.resync ? seen : []);
+    // Triggers of earlier releases do not say it: what they name is what the command holds.
+    for (const oid of message.locked ?? message.named ?? []) locked.add(oid);
     // First: another table may have the name by now.
     for (const oid of message.named ?? []) {
-      if (!seen.has(oid)) actions.push(...this.#gone(oid, 'it was dropped at the source', place));
+      if (!seen.has(oid) && locked.has(oid))
+        told(oid, this.#gone(oid, 'it was dropped at the source', place));
     }
-    for (const table of described) actions.push(...this.#left(table, place));
-    for (const table of described) actions.push(...this.#described(table, message, place));
+    for (const table of described) if (locked.has(table.oid)) told(table.oid, this.#left(table, place));
+    for (const table of described) {
+      const found = locked.has(table.oid)
+        ? this.#described(table, message, place)
+        : this.#glimpsed(table, message, place);
+      told(table.oid, found);
+    }
     if (message.published) {
       const published = new Set(message.published);
       for (const [oid, {parked}] of this.#tables)
-        if (!parked && !published.has(oid) && !seen.has(oid)) actions.push(...this.#unpublished(oid, place));
+        if (!parked && !published.has(oid) && !seen.has(oid) && locked.has(oid))
+          told(oid, this.#unpublished(oid, place));
     }
     return actions;
+  }
+
+  /**
+   * Others may have altered the table between its description and this place, so that nothing is taken of it but what
+   * values of its types are called, and may be called otherwise again before the catalog watch looks.
+   */
+  #glimpsed({oid, labels, attributes}: CatalogTable, message: SchemaMessage, place: Place): SchemaAction[] {
+    const before = this.at(oid, place.version)?.table.source;
+    if (!before) return [];
+    const source = {
+      ...before,
+      labels: {...before.labels, ...labels},
+      attributes: {...before.attributes, ...attributes},
+    };
+    return this.#described(source, message, place);
   }
 
   /** How the table was captured until here; undefined where the message is no news of it. */
