@@ -248,8 +248,9 @@ class Capture {
     this.#acknowledge(true);
     void this.#remember().then(() => this.#stopping || this.#acknowledge());
     if (this.#pausedAt && performance.now() - this.#pausedAt > TICK_MS) this.#letGo();
-    this.#options.clock.tick(this.#idle);
-    this.#options.watch.tick(this.#options.tracker.unconfirmed);
+    const {clock, watch, tracker} = this.#options;
+    for (const looked of [clock.tick(this.#idle), watch.tick(tracker.unconfirmed)])
+      looked.catch(error => this.#fail(error));
     this.#bell.ring(); // the clock may have been reached
   }
 

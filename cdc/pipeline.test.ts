@@ -1,6 +1,6 @@
 import test from 'ava';
 import {command} from './sink/clickhouse.ts';
-import {startPipeline} from './test-support/start-pipeline.ts';
+import {type Running, startPipeline} from './test-support/start-pipeline.ts';
 import {until} from './test-support/until.ts';
 
 test('a snapshot, then inserts, updates and deletes', async t => {
@@ -175,4 +175,39 @@ test('N8 the last table is dropped while the pipeline is stopped, and made again
   await pg.query("CREATE TABLE lone (v text PRIMARY KEY); INSERT INTO lone VALUES ('again')");
   await caughtUp();
   t.deepEqual(await query('SELECT * FROM {an}.lone'), [{v: 'again'}]);
+});
+
+/** Ends the one connection of the pipeline whose last question was such. */
+const loseConnection = ({pg, settings}: Running, asked: string): Promise<void> =>
+  until(async () => {
+    const {rowCount} = await pg.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+       WHERE application_name = $1 AND backend_type = 'client backend' AND query LIKE $2`,
+      [`freshet ${settings.FRESHET_SLOT}`, asked],
+    );
+    return rowCount === 1;
+  });
+
+test('complete up to moves on although the connection that asks for the time was lost', async t => {
+  const running = await startPipeline(t, 'CREATE TABLE c (id int PRIMARY KEY)');
+  await running.caughtUp();
+  await loseConnection(running, '%clock_timestamp()%AS micros%');
+  const {rows} = await running.pg.query<{now: string}>(
+    "SELECT (clock_timestamp() AT TIME ZONE 'UTC')::text AS now",
+  );
+  const complete = `SELECT * FROM {cdc}._watermarks FINAL WHERE complete_up_to > '${rows[0]!.now}'`;
+  await until(async () => (await running.query(complete)).length === 1);
+  t.pass();
+});
+
+test('a change that nobody announces is found although the connection that looks for it was lost', async t => {
+  const running = await startPipeline(t, 'CREATE TABLE c (id int PRIMARY KEY)', {
+    FRESHET_EVENT_TRIGGERS: 'off',
+  });
+  await running.caughtUp();
+  await loseConnection(running, "%SELECT json_build_object('oid'%");
+  await running.pg.query('ALTER TABLE c ADD n int');
+  const column = "SELECT 1 FROM system.columns WHERE database = '{an}' AND table = 'c' AND name = 'n'";
+  await until(async () => (await running.query(column)).length === 1);
+  t.pass();
 });

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {type CatalogTable, describeLocked, lasting, readCatalog} from './catalog.ts';
-import {type ClientConfig, connect, disconnect} from './postgres.ts';
+import {asSourceError, type ClientConfig, connect, disconnect} from './postgres.ts';
 import {messagePrefix, type SchemaMessage, triggersInForceSql} from './schema-messages.ts';
 
 const EVERY_MS = 2_000;
@@ -43,20 +43,27 @@ export class CatalogWatch {
     return new CatalogWatch(await connect({...config, query_timeout: 60_000}), options);
   }
 
-  /** To be called about once a second. @param unconfirmed OIDs that are announced again; they are taken out. */
-  tick(unconfirmed: Set<number>): void {
+  /**
+   * To be called about once a second. Rejects where the connection is lost: nothing more would be noticed.
+   * @param unconfirmed OIDs that are announced again; they are taken out.
+   */
+  async tick(unconfirmed: Set<number>): Promise<void> {
     if (this.#busy || performance.now() < this.#next) return;
     this.#busy = true;
     for (const oid of unconfirmed) this.#known.set(oid, '');
     unconfirmed.clear();
     const startedAt = performance.now();
-    this.#look()
+    try {
+      await this.#look();
+    } catch (thrown) {
+      const error = asSourceError(thrown);
+      if (error.code === 'pg.unavailable') throw error;
       // A table that is being altered right now is looked at again the next time.
-      .catch(error => this.#log.debug({error: String(error)}, 'the catalog could not be read'))
-      .finally(() => {
-        this.#busy = false;
-        this.#next = performance.now() + Math.max(EVERY_MS, (performance.now() - startedAt) / SHARE);
-      });
+      this.#log.debug({error: String(error)}, 'the catalog could not be read');
+    } finally {
+      this.#busy = false;
+      this.#next = performance.now() + Math.max(EVERY_MS, (performance.now() - startedAt) / SHARE);
+    }
   }
 
   async #look(): Promise<void> {

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import {z} from 'zod';
 import type {Log} from '../observe/log.ts';
 import {type Lsn, NO_LSN, parseLsn} from './lsn.ts';
-import {type ClientConfig, connect, disconnect} from './postgres.ts';
+import {asSourceError, type ClientConfig, connect, disconnect} from './postgres.ts';
 
 const Reading = z.object({lsn: z.string(), micros: z.string()});
 /** Ticks that a reading may wait before a message is written to push the stream past it. */
@@ -31,15 +31,22 @@ export class WalClock {
     return new WalClock(await connect({...config, query_timeout: 10_000}), slot, log);
   }
 
-  /** To be called about once a second; `idle` where the stream has nothing outstanding. */
-  tick(idle: boolean): void {
+  /**
+   * To be called about once a second; `idle` where the stream has nothing outstanding. Rejects where the connection is
+   * lost: an idle database would be complete up to that time for ever.
+   */
+  async tick(idle: boolean): Promise<void> {
     if (this.#busy) return;
     this.#busy = true;
-    this.#read(idle)
-      .catch(error => this.#log.debug({error: String(error)}, 'the position of the server could not be read'))
-      .finally(() => {
-        this.#busy = false;
-      });
+    try {
+      await this.#read(idle);
+    } catch (thrown) {
+      const error = asSourceError(thrown);
+      if (error.code === 'pg.unavailable') throw error;
+      this.#log.debug({error: String(error)}, 'the position of the server could not be read');
+    } finally {
+      this.#busy = false;
+    }
   }
 
   async #read(idle: boolean): Promise<void> {
