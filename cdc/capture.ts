@@ -2,19 +2,14 @@ import {Bell} from './bell.ts';
 import type {Budget, Share} from './budget.ts';
 import type {History} from './continuity.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
-import {
-  ChangeDecoder,
-  type Commit,
-  heldBy,
-  type SealedBatch,
-  UnannouncedChange,
-} from './kafka/change-decoder.ts';
+import {ChangeDecoder, heldBy, type SealedBatch, UnannouncedChange} from './kafka/change-decoder.ts';
 import type {Ends} from './kafka/message.ts';
 import {FULL_REQUEST} from './kafka/requests.ts';
 import type {Publisher} from './kafka/transport.ts';
 import {failpoint} from './observe/failpoint.ts';
 import type {Log} from './observe/log.ts';
 import {metrics} from './observe/metrics.ts';
+import type {Landmark} from './remembered.ts';
 import type {Settings} from './settings/settings.ts';
 import type {CatalogWatch} from './source/catalog-watch.ts';
 import {formatLsn, type Lsn, NO_LSN} from './source/lsn.ts';
@@ -35,8 +30,10 @@ export interface CaptureOptions {
   /** Told of each position up to which the stream was decoded, and all of it is durable. */
   readonly onStreamed: (position: Lsn) => void;
   readonly history: History;
+  /** The last transaction that was sent by an earlier run. */
+  readonly last: Landmark | undefined;
   /** Writes down what may be acknowledged, and the last transaction before it. False where that cannot be done now. */
-  readonly remember: (position: Lsn, last: Commit | undefined) => Promise<boolean>;
+  readonly remember: (position: Lsn, last: Landmark | undefined) => Promise<boolean>;
   readonly database: string;
   readonly epoch: number;
   /** Where the topics ended at the start: the first watermark waits for it. */
@@ -89,10 +86,11 @@ class Capture {
   /** Written down, and so may be acknowledged. */
   #remembered: Lsn = NO_LSN;
   #remembering: Promise<void> | undefined;
-  #last: Commit | undefined;
+  #last: Landmark | undefined;
 
   constructor(options: CaptureOptions) {
     this.#options = options;
+    this.#last = options.last;
     const {tracker, database, epoch, settings, history} = options;
     this.#watermarks = new Watermarks(options);
     this.#fullBytes = Math.min(settings.FRESHET_BATCH_BYTES, FULL_REQUEST);

@@ -162,6 +162,13 @@ async function restoredWorld(t: ExecutionContext): Promise<Running & {readonly c
   await world.caughtUp();
   await same(t, world);
   await world.stop();
+  // One that has nothing to send says again up to where all is acknowledged.
+  const written = async (): Promise<unknown> =>
+    (await world.query('SELECT max(version) AS version FROM {cdc}._acknowledged'))[0]!.version;
+  const before = await written();
+  world.start();
+  await until(async () => (await written()) !== before);
+  await world.stop();
   return {...world, copy};
 }
 

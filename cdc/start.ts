@@ -3,7 +3,7 @@ import {type Found, History, whyAnew} from './continuity.ts';
 import {PipelineError} from './failures.ts';
 import type {Ends} from './kafka/message.ts';
 import type {Publisher} from './kafka/transport.ts';
-import {type Acknowledged, Remembered} from './remembered.ts';
+import {type Acknowledged, type Landmark, Remembered} from './remembered.ts';
 import {resumeTables} from './resume-tables.ts';
 import type {SchemaChanges} from './schema-changes.ts';
 import {isSetAsideBySink, nameOf, readingSince, type SourceRow} from './sink/registry.ts';
@@ -28,6 +28,8 @@ export interface Prepared {
   /** OIDs of tables that are to be read beside the stream. */
   readonly toRead: readonly number[];
   readonly history: History;
+  /** What was sent last; the next start looks for it until more was sent. */
+  readonly last: Landmark | undefined;
   /** Written down with every position that is acknowledged. */
   readonly circumstances: Pick<Acknowledged, 'epoch' | 'failover' | 'cluster'>;
 }
@@ -117,6 +119,7 @@ export async function prepareSource(
       ends: await publisher.ends(),
       toRead: tracked.toRead,
       history: new History(last, parseLsn(now?.confirmedFlush ?? '0/0')),
+      last,
       circumstances: {
         epoch,
         failover: (keepOnStandbys || now?.failover === true) && checked.standbySlots !== '',
