@@ -1,4 +1,5 @@
 import test from 'ava';
+import {Remembered} from './remembered.ts';
 import {command} from './sink/clickhouse.ts';
 import {type Running, startPipeline} from './test-support/start-pipeline.ts';
 import {until} from './test-support/until.ts';
@@ -175,6 +176,27 @@ test('N8 the last table is dropped while the pipeline is stopped, and made again
   await pg.query("CREATE TABLE lone (v text PRIMARY KEY); INSERT INTO lone VALUES ('again')");
   await caughtUp();
   t.deepEqual(await query('SELECT * FROM {an}.lone'), [{v: 'again'}]);
+});
+
+test('what was acknowledged is known although a host whose clock is ahead wrote it down before', async t => {
+  const {pg, caughtUp, stop, start, ch, settings} = await startPipeline(
+    t,
+    'CREATE TABLE a (id int PRIMARY KEY)',
+  );
+  await caughtUp();
+  await stop();
+  const table = `${settings.FRESHET_CLICKHOUSE_DATABASE}._acknowledged`;
+  await command(
+    ch,
+    `INSERT INTO ${table} SELECT * REPLACE (version + 86400000000 AS version) FROM ${table} FINAL`,
+  );
+  const before = await new Remembered(ch, settings).acknowledged();
+  start();
+  await pg.query('INSERT INTO a VALUES (1)');
+  await caughtUp();
+  await stop();
+  const after = await new Remembered(ch, settings).acknowledged();
+  t.true(after!.position > before!.position);
 });
 
 /** Ends the one connection of the pipeline whose last question was such. */

@@ -254,9 +254,8 @@ async function stream(
   {changes, onStreamed}: {changes: SchemaChanges; onStreamed: (position: Lsn) => void},
 ): Promise<void> {
   const {settings, log, signal, budget, streaming} = context;
-  const {tracker, serverVersion} = prepared;
+  const {tracker, serverVersion, remembered} = prepared;
   const config = clientConfig(settings);
-  const remembered = new Remembered(context.client, settings);
   const known = tracker.tables.map(({source}) => source);
   const [clock, watch] = await Promise.all([
     WalClock.start(config, settings.FRESHET_SLOT, log),

@@ -49,7 +49,8 @@ const TopicRow = z.object({
 
 /**
  * What capture leaves behind for its next start, so that a slot, a server or a topic that is not what it was is
- * noticed. Rows have versions of their own: a clock that steps back must not bring back an older one.
+ * noticed. Rows have versions of their own: a clock that steps back must not bring back an older one. So who writes them
+ * has read them before.
  */
 export class Remembered {
   readonly #client: ClickHouseClient;

@@ -28,6 +28,7 @@ export interface Prepared {
   /** OIDs of tables that are to be read beside the stream. */
   readonly toRead: readonly number[];
   readonly history: History;
+  readonly remembered: Remembered;
   /** What was sent last; the next start looks for it until more was sent. */
   readonly last: Landmark | undefined;
   /** Written down with every position that is acknowledged. */
@@ -94,7 +95,8 @@ export async function prepareSource(
       const why = anew?.why ?? 'the last one was not finished';
       if (!left) log.info({tables: checked.captured.length}, `reading a snapshot: ${why}`);
       if (anew?.newEpoch) epoch = highest + 1;
-      await snapshotAll(context, publisher, changes, connection, checked, {before, server, left, epoch});
+      const beginning = {before, server, left, epoch, remembered};
+      await snapshotAll(context, publisher, changes, connection, checked, beginning);
       last = undefined;
     } else if (before.timeline !== server.timeline) {
       log.warn(
@@ -119,6 +121,7 @@ export async function prepareSource(
       ends: await publisher.ends(),
       toRead: tracked.toRead,
       history: new History(last, parseLsn(now?.confirmedFlush ?? '0/0')),
+      remembered,
       last,
       circumstances: {
         epoch,

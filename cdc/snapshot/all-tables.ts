@@ -3,7 +3,7 @@ import {PipelineError} from '../failures.ts';
 import {Batch} from '../kafka/batch.ts';
 import {writeHorizon} from '../kafka/envelope.ts';
 import type {Publisher} from '../kafka/transport.ts';
-import {Remembered} from '../remembered.ts';
+import type {Remembered} from '../remembered.ts';
 import {inTarget, placed} from '../resume-tables.ts';
 import type {SchemaChanges} from '../schema-changes.ts';
 import type {Settings} from '../settings/settings.ts';
@@ -32,6 +32,7 @@ export interface Beginning {
   readonly epoch: number;
   /** What the last run left unfinished, and can be gone on with; see `unfinished`. */
   readonly left: readonly PlannedTable[] | undefined;
+  readonly remembered: Remembered;
 }
 
 /**
@@ -67,7 +68,7 @@ export async function snapshotAll(
   changes: SchemaChanges,
   connection: ReplicationConnection,
   {captured, database}: Preflight,
-  {before, server, left, epoch}: Beginning,
+  {before, server, left, epoch, remembered}: Beginning,
 ): Promise<void> {
   const {settings, registry, log, signal, client} = context;
   const config = clientConfig(settings);
@@ -146,7 +147,7 @@ export async function snapshotAll(
   for (const schema of shown) await showTarget(client, settings, schema);
   await registry.setTables(shown, 'streaming', {position: first, shown: true});
   // First: where it is missing, a slot that was moved is not noticed.
-  await new Remembered(client, settings).saveAcknowledged({
+  await remembered.saveAcknowledged({
     epoch,
     position: first,
     last: undefined,
