@@ -34,8 +34,12 @@ export class Watermarks {
     }
   }
 
-  /** To be called when all changes up to the position are durable. */
+  /**
+   * To be called when all changes up to the position are durable. One that lies before the last one tells nothing: a
+   * transaction may have come between the reading of the clock and its turn.
+   */
   async publish(position: Lsn, micros: bigint): Promise<void> {
+    if (position < this.position) return;
     const [newest, ends] = [this.#newest, this.#ends];
     this.#at = performance.now();
     this.#newest = {};
