@@ -1,4 +1,5 @@
 import {setTimeout as sleep} from 'node:timers/promises';
+import {aborted} from './aborted.ts';
 import {capture} from './capture.ts';
 import {type Context, type PipelineOptions, withContext} from './context.ts';
 import {asPipelineError, PipelineError} from './failures.ts';
@@ -299,9 +300,3 @@ async function forgetHistory({registry}: Context): Promise<void> {
   if (source)
     await registry.saveSource({...source, epoch: source.epoch + 1, consistent_point: '0', snapshot_done: 0});
 }
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise(resolve => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), {once: true});
-  });

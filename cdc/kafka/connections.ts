@@ -4,6 +4,12 @@ import kafkajs, {type ISocketFactoryArgs, type Kafka, type KafkaConfig} from 'ka
 
 const KEEP_ALIVE_MS = 10_000;
 
+/** What producers, consumers and admins have in common. */
+interface Client {
+  readonly events: {readonly REQUEST_TIMEOUT: string};
+  on(event: never, listener: () => void): unknown;
+}
+
 /**
  * A client whose connections break when one of its requests had no answer in time, and that is handed answers whole.
  * kafkajs 2.2.4 keeps a connection that does not answer, and sends each further attempt into it; and what it had got of
@@ -34,22 +40,16 @@ export function onSoundConnections(config: KafkaConfig): Kafka {
     for (const socket of sockets) socket.destroy(new Error('a request had no answer in time'));
   };
   const kafka = new kafkajs.Kafka({...config, socketFactory});
-  const {producer, consumer, admin} = kafka;
-  kafka.producer = options => {
-    const made = producer.call(kafka, options);
-    made.on(made.events.REQUEST_TIMEOUT, breakAll);
-    return made;
-  };
-  kafka.consumer = options => {
-    const made = consumer.call(kafka, options);
-    made.on(made.events.REQUEST_TIMEOUT, breakAll);
-    return made;
-  };
-  kafka.admin = options => {
-    const made = admin.call(kafka, options);
-    made.on(made.events.REQUEST_TIMEOUT, breakAll);
-    return made;
-  };
+  const breaking =
+    <O, C extends Client>(make: (options: O) => C) =>
+    (options: O): C => {
+      const made = make.call(kafka, options);
+      made.on(made.events.REQUEST_TIMEOUT as never, breakAll);
+      return made;
+    };
+  kafka.producer = breaking(kafka.producer);
+  kafka.consumer = breaking(kafka.consumer);
+  kafka.admin = breaking(kafka.admin);
   return kafka;
 }
 

@@ -1,3 +1,4 @@
+import {aborted} from '../aborted.ts';
 import {PipelineError} from '../failures.ts';
 import type {TableSchema} from '../source/table-schema.ts';
 import {type Batch, BatchMessages} from './batch.ts';
@@ -26,10 +27,7 @@ export class DirectTransport implements Publisher, Subscriber {
 
   async run(receiver: Receiver, signal: AbortSignal): Promise<void> {
     this.#receiver.resolve(receiver);
-    await new Promise<void>(resolve => {
-      if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => resolve(), {once: true});
-    });
+    await aborted(signal);
   }
 
   readonly isLog = false;

@@ -17,6 +17,7 @@ import {type Outgoing, type Placed, PRODUCERS, type Producer} from './producer.t
 import {inRequests, type PartitionRecords} from './requests.ts';
 import {TopicLedger} from './topic-ledger.ts';
 import {
+  allEnds,
   deadLetterTopic,
   endsOf,
   partitionsFor,
@@ -114,14 +115,7 @@ export class KafkaPublisher implements Publisher {
   }
 
   async ends(): Promise<Ends> {
-    return this.#withAdmin(async admin => {
-      const ends: Record<string, Record<number, string>> = {};
-      for (const [table, topic] of this.#topics) {
-        const offsets = await admin.fetchTopicOffsets(topic);
-        ends[table] = Object.fromEntries(offsets.map(({partition, high}) => [partition, high]));
-      }
-      return ends;
-    });
+    return this.#withAdmin(admin => allEnds(admin, this.#topics));
   }
 
   /** By what the sinks have committed, which they do when it is visible. */

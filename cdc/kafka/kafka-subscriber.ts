@@ -1,5 +1,6 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import type {Admin, Consumer, EachBatchPayload, Kafka} from 'kafkajs';
+import {aborted} from '../aborted.ts';
 import {PipelineError} from '../failures.ts';
 import {failpoint} from '../observe/failpoint.ts';
 import type {Log} from '../observe/log.ts';
@@ -7,10 +8,9 @@ import type {Settings} from '../settings/settings.ts';
 import {asKafkaError} from './client.ts';
 import type {Fetcher, FetcherOptions} from './fetcher.ts';
 import {type Begin, type Gap, GroupPositions} from './group-positions.ts';
-import type {Ends} from './message.ts';
 import type {Place} from './place.ts';
 import type {FetchedRecords} from './read-records.ts';
-import {endsOf, topicName, watermarkTopic} from './topics.ts';
+import {allEnds, topicName, watermarkTopic} from './topics.ts';
 import type {Receiver, Rewind, Subscriber} from './transport.ts';
 import {WatermarkMessage} from './watermark-message.ts';
 
@@ -114,10 +114,6 @@ export class KafkaSubscriber implements Subscriber {
         .then(begins => fetcher.run(begins, AbortSignal.any([signal, own.signal])))
         .catch(error => crashed.reject(error));
     });
-    const stopped = new Promise<void>(resolve => {
-      if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => resolve(), {once: true});
-    });
     const topics = [...this.#tableOf.keys(), watermarks];
     try {
       await this.#admin.connect();
@@ -137,7 +133,7 @@ export class KafkaSubscriber implements Subscriber {
           }
         },
       });
-      await Promise.race([stopped, crashed.promise, this.#commitLoop(signal)]);
+      await Promise.race([aborted(signal), crashed.promise, this.#commitLoop(signal)]);
     } catch (error) {
       throw asKafkaError(error);
     }
@@ -190,22 +186,13 @@ export class KafkaSubscriber implements Subscriber {
       if (value === null) continue;
       const watermark = WatermarkMessage.parse(JSON.parse(value.toString('utf8')));
       // What was not seen said of the ends: no more than what is in the topics by now.
-      const ends = this.#unseen ? await this.#ends() : watermark.ends;
+      const ends = this.#unseen ? await allEnds(this.#admin, this.#topicOf) : watermark.ends;
       this.#unseen = false;
       receiver.watermark({...watermark, ends});
       // Read again after a restart: the last one must be known even where nothing new comes.
       this.#positions.reached(topic, partition, offset);
     }
     resolveOffset(batch.lastOffset());
-  }
-
-  async #ends(): Promise<Ends> {
-    const ends: Record<string, Record<number, string>> = {};
-    for (const [topic, table] of this.#tableOf)
-      ends[table] = Object.fromEntries(
-        (await endsOf(this.#admin, topic)).map((end, i) => [i, end.toString()]),
-      );
-    return ends;
   }
 
   visible(table: string, partition: number, next: bigint): void {

@@ -2,11 +2,9 @@ import {createAPI, initProducerIdV2, type Reader, Writer} from '@platformatic/ka
 import type {Settings} from '../settings/settings.ts';
 import {appendByTopic, asRefusal, Brokers, isPassing, Refusal, readByTopic} from './brokers.ts';
 import {placeOf} from './place.ts';
-import type {Outgoing, Placed, Producer} from './producer.ts';
+import {ALL_IN_SYNC, type Outgoing, type Placed, type Producer, TIMEOUT_MS} from './producer.ts';
 import {RecordBatch} from './record-batch.ts';
 
-const ALL_IN_SYNC = -1;
-const TIMEOUT_MS = 30_000;
 /** They begin anew behind the largest 32-bit number. */
 const SEQUENCES = 2 ** 31;
 const NEVER = new AbortController().signal;

@@ -34,8 +34,8 @@ export interface Producer<R extends Records = Records> {
   close(): Promise<void>;
 }
 
-const ALL_IN_SYNC = -1;
-const TIMEOUT_MS = 30_000;
+export const ALL_IN_SYNC = -1;
+export const TIMEOUT_MS = 30_000;
 
 /** As they were given. */
 export class MessageList implements Records {

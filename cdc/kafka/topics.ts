@@ -5,6 +5,7 @@ import {PipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {asKafkaError} from './client.ts';
+import type {Ends} from './message.ts';
 
 /** Kafka allows these 249 bytes at most; other bytes of a name are written as `_xHH`, so that no two names merge. */
 const LONGEST = 249;
@@ -127,6 +128,14 @@ export const endsOf = (admin: Admin, topic: string): Promise<bigint[]> =>
     for (const {partition, high} of await admin.fetchTopicOffsets(topic)) ends[partition] = BigInt(high);
     return ends;
   });
+
+/** @param topics table → topic */
+export async function allEnds(admin: Admin, topics: Iterable<readonly [string, string]>): Promise<Ends> {
+  const ends: Record<string, Record<number, string>> = {};
+  for (const [table, topic] of topics)
+    ends[table] = Object.fromEntries((await endsOf(admin, topic)).map((end, i) => [i, end.toString()]));
+  return ends;
+}
 
 /** Brokers do not know a topic that was made a moment ago yet, and kafkajs does not ask again. */
 async function onceKnown<T>(ask: () => Promise<T>): Promise<T> {
