@@ -2,6 +2,8 @@ import test from 'ava';
 import {startProxy} from '../test-support/proxy.ts';
 import {server, startPipeline} from '../test-support/start-pipeline.ts';
 import {until} from '../test-support/until.ts';
+import {Batch} from './batch.ts';
+import {DirectTransport} from './direct.ts';
 
 test('direct: a table whose insert takes long holds up no other, but nothing behind it is acknowledged', async t => {
   const network = await startProxy(t, server('TEST_CLICKHOUSE_URL')!);
@@ -45,4 +47,12 @@ test('direct: a table whose insert takes long holds up no other, but nothing beh
   await until(() => acknowledged(behind));
   await world.stop();
   t.is(await world.ended(), null);
+});
+
+test('direct: what is handed over to a sink that ends before it takes anything is refused', async t => {
+  const ended = new DirectTransport();
+  const handed = ended.publish(new Batch());
+  await ended.close();
+  await t.throwsAsync(handed, {code: 'ch.unavailable'});
+  await t.throwsAsync(ended.publish(new Batch()), {code: 'ch.unavailable'});
 });

@@ -120,6 +120,8 @@ export class DirectTransport implements Publisher, Subscriber {
   /** Publisher and subscriber share it, so either side's end ends both: what is not visible was not durable. */
   async close(): Promise<void> {
     this.#stopped = true;
+    this.#receiver.reject(stopped()); // where there was none yet
+    this.#receiver.promise.catch(() => {});
     for (const {reject} of this.#waiting.splice(0)) reject(stopped());
   }
 }
