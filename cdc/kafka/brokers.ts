@@ -12,9 +12,11 @@ import {
   type Writer,
 } from '@platformatic/kafka';
 import {PipelineError} from '../failures.ts';
+import type {Log} from '../observe/log.ts';
 import {backoff} from '../retry.ts';
 import type {Settings} from '../settings/settings.ts';
 import {tlsFiles} from '../source/postgres.ts';
+import {asKafkaError} from './client.ts';
 import {type Place, placeOf} from './place.ts';
 
 /** So often something is tried, with what is between, before the stage is started again. */
@@ -94,9 +96,13 @@ export class Brokers {
   #pool: ConnectionPool;
   /** 'topic/partition' → the broker that leads it */
   readonly #leaders = new Map<string, Broker>();
+  /** 'host:port' → the one object of the broker: partitions are grouped by it. */
+  readonly #known = new Map<string, Broker>();
+  readonly #log: Log;
 
-  constructor(settings: Settings) {
+  constructor(settings: Settings, log: Log) {
     this.#settings = settings;
+    this.#log = log;
     this.#bootstrap = settings.FRESHET_KAFKA_BROKERS.map(broker => {
       const colon = broker.lastIndexOf(':');
       return {host: broker.slice(0, colon), port: Number(broker.slice(colon + 1))};
@@ -129,13 +135,20 @@ export class Brokers {
       if (!this.#leaders.has(placeOf(place.topic, place.partition))) unknown.add(place.topic);
     if (unknown.size === 0) return;
     const {brokers, topics} = await metadataV9.api.async(await this.any(), [...unknown], false);
-    const byId = new Map(brokers.map(({nodeId, host, port}) => [nodeId, {host, port}]));
+    const byId = new Map(brokers.map(({nodeId, host, port}) => [nodeId, this.#broker(host, port)]));
     for (const {name, partitions} of topics) {
       for (const {partitionIndex: partition, leaderId} of partitions) {
         const leader = byId.get(leaderId);
         if (name !== null && leader) this.#leaders.set(placeOf(name, partition), leader);
       }
     }
+  }
+
+  #broker(host: string, port: number): Broker {
+    const name = `${host}:${port}`;
+    const broker = this.#known.get(name) ?? {host, port};
+    this.#known.set(name, broker);
+    return broker;
   }
 
   /** Runs the work again after an outage, on new connections, and asking again who leads what. */
@@ -154,6 +167,7 @@ export class Brokers {
   async recover(thrown: unknown, attempt: number, signal: AbortSignal): Promise<void> {
     const error = asRefusal(thrown);
     if (!isPassing(error) || attempt + 1 >= ATTEMPTS) throw error;
+    this.#log.warn({attempt}, `${asKafkaError(error).message}; it is tried again`);
     this.#leaders.clear();
     if (!(error instanceof Refusal)) {
       // What is behind on a connection that failed, or did not answer, is not known.

@@ -2,6 +2,7 @@ import test, {type ExecutionContext} from 'ava';
 import kafkajs, {type Kafka, type Producer} from 'kafkajs';
 import type {Settings} from '../settings/settings.ts';
 import {ownTopics} from '../test-support/own-topics.ts';
+import {quietLog} from '../test-support/quiet-log.ts';
 import {Fetcher} from './fetcher.ts';
 import {HEADER, type InMessage} from './message.ts';
 import {FetchedRecords} from './read-records.ts';
@@ -91,6 +92,7 @@ test('whoever wrote them, messages are read as kafkajs reads them', async t => {
   const over = new AbortController();
   const fetcher = new Fetcher({
     settings,
+    log: quietLog(),
     limits: LIMITS,
     take: async ({partition}, records) => {
       for (const message of records.messages())
@@ -127,6 +129,7 @@ test('a partition is read on from where it is sent to, and not while its topic i
   const over = new AbortController();
   const fetcher = new Fetcher({
     settings,
+    log: quietLog(),
     limits: LIMITS,
     take: async (_, records) => {
       for (const {value} of records.messages()) got.push(Number(value));
@@ -159,6 +162,7 @@ test('what was fetched of a topic that is set aside meanwhile comes again', asyn
   const over = new AbortController();
   const fetcher = new Fetcher({
     settings,
+    log: quietLog(),
     limits: LIMITS,
     take: async (_, records) => {
       for (const {value} of records.messages()) got.push(String(value));
@@ -184,7 +188,7 @@ test('a partition that does not exist any more, or an offset that is not there, 
   if (!on) return;
   const {settings, topic} = on;
   const never = new AbortController().signal;
-  const fetcher = new Fetcher({settings, limits: LIMITS, take: async () => {}});
+  const fetcher = new Fetcher({settings, log: quietLog(), limits: LIMITS, take: async () => {}});
   t.teardown(() => fetcher.close());
   await t.throwsAsync(fetcher.run([{topic, partition: 0, offset: 5n}], never), {
     message: /offset/,

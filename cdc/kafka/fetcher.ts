@@ -1,6 +1,7 @@
 import {setTimeout as sleep} from 'node:timers/promises';
 import {type Broker, createAPI, type Reader, Writer} from '@platformatic/kafka';
 import {Bell} from '../bell.ts';
+import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {appendByTopic, Brokers, Refusal, readByTopic} from './brokers.ts';
 import type {Begin} from './group-positions.ts';
@@ -62,6 +63,7 @@ const fetch = createAPI<[positions: readonly Position[], limits: Limits], Answer
 
 export interface FetcherOptions {
   readonly settings: Settings;
+  readonly log: Log;
   readonly limits: Limits;
   /** Takes batch after batch of one partition; what throws ends the fetcher. */
   readonly take: (place: Place, records: FetchedRecords) => Promise<void>;
@@ -77,7 +79,7 @@ export class Fetcher {
 
   constructor(options: FetcherOptions) {
     this.#options = options;
-    this.#brokers = new Brokers(options.settings);
+    this.#brokers = new Brokers(options.settings, options.log);
   }
 
   /** Nothing more of the topic is fetched. */

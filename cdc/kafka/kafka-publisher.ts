@@ -146,7 +146,7 @@ export class KafkaPublisher implements Publisher {
   }
 
   #connect(): Promise<Producer> {
-    return PRODUCERS[this.#settings.FRESHET_KAFKA_PRODUCER](this.#settings, this.#kafka);
+    return PRODUCERS[this.#settings.FRESHET_KAFKA_PRODUCER](this.#settings, this.#kafka, this.#log);
   }
 
   #partitions(table: string): number {

@@ -97,6 +97,7 @@ export class KafkaSubscriber implements Subscriber {
     consumer.on(consumer.events.CRASH, ({payload}) => crashed.reject(asKafkaError(payload.error)));
     const fetcher = await this.#newFetcher({
       settings: this.#settings,
+      log: this.#log,
       limits: {most: fetchBytes, ofPartition: fetchBytes / 4},
       take: (place, records) => this.#take(receiver, place, records),
     });

@@ -1,4 +1,5 @@
 import {createAPI, initProducerIdV2, type Reader, Writer} from '@platformatic/kafka';
+import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import {appendByTopic, asRefusal, Brokers, isPassing, Refusal, readByTopic} from './brokers.ts';
 import {placeOf} from './place.ts';
@@ -59,13 +60,13 @@ export class LeanProducer implements Producer<RecordBatch> {
   readonly #sequences = new Map<string, number>();
   #producer = {producerId: -1n, producerEpoch: -1};
 
-  private constructor(settings: Settings) {
-    this.#brokers = new Brokers(settings);
+  private constructor(settings: Settings, log: Log) {
+    this.#brokers = new Brokers(settings, log);
     this.#compresses = settings.FRESHET_KAFKA_COMPRESSION === 'zstd';
   }
 
-  static async connect(settings: Settings): Promise<LeanProducer> {
-    const made = new LeanProducer(settings);
+  static async connect(settings: Settings, log: Log): Promise<LeanProducer> {
+    const made = new LeanProducer(settings, log);
     const brokers = made.#brokers;
     try {
       await brokers.insist(async () => {

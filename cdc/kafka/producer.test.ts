@@ -1,6 +1,7 @@
 import {randomBytes} from 'node:crypto';
 import test from 'ava';
 import {ownTopics} from '../test-support/own-topics.ts';
+import {quietLog} from '../test-support/quiet-log.ts';
 import {asKafkaError} from './client.ts';
 import type {Headers} from './message.ts';
 import {type Outgoing, PRODUCERS, type Sendable} from './producer.ts';
@@ -18,7 +19,7 @@ for (const {name, compression} of WAYS) {
     if (!own) return;
     const {kafka, topics} = own;
     const settings = {...own.settings, FRESHET_KAFKA_COMPRESSION: compression};
-    const producer = await PRODUCERS[name](settings, kafka);
+    const producer = await PRODUCERS[name](settings, kafka, quietLog());
     const consumer = kafka.consumer({groupId: settings.FRESHET_TOPIC_PREFIX});
     t.teardown(async () => {
       await producer.close();

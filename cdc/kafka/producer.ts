@@ -1,5 +1,6 @@
 import type {Kafka} from 'kafkajs';
 import {ZSTD} from '../compression.ts';
+import type {Log} from '../observe/log.ts';
 import type {Settings} from '../settings/settings.ts';
 import type {OutMessage} from './message.ts';
 
@@ -50,10 +51,14 @@ export class MessageList implements Records {
 
 /** The producers that can be set: each is the same to whoever sends. */
 export const PRODUCERS: Readonly<
-  Record<Settings['FRESHET_KAFKA_PRODUCER'], (settings: Settings, kafka: Kafka) => Promise<Producer>>
+  Record<
+    Settings['FRESHET_KAFKA_PRODUCER'],
+    (settings: Settings, kafka: Kafka, log: Log) => Promise<Producer>
+  >
 > = {
   // Loaded here: its library takes time and memory that the direct transport would have for nothing.
-  lean: async settings => (await import('./lean-producer.ts')).LeanProducer.connect(settings),
+  lean: async (settings, _kafka, log) =>
+    (await import('./lean-producer.ts')).LeanProducer.connect(settings, log),
   kafkajs: async (settings, kafka) => {
     const compression = settings.FRESHET_KAFKA_COMPRESSION === 'zstd' ? ZSTD : 0;
     const producer = kafka.producer({
