@@ -61,6 +61,9 @@ const fetch = createAPI<[positions: readonly Position[], limits: Limits], Answer
   false,
 );
 
+/** Failures of a broker since its last answer in which nothing was refused; undefined: of asking who leads what. */
+type Failures = Map<Broker | undefined, number>;
+
 export interface FetcherOptions {
   readonly settings: Settings;
   readonly log: Log;
@@ -105,31 +108,45 @@ export class Fetcher {
     this.#positions.clear();
     for (const {topic, partition, offset} of from)
       this.#positions.set(placeOf(topic, partition), {topic, partition, offset, turn: 0});
-    let attempt = 0;
+    const failures: Failures = new Map();
     while (!signal.aborted && this.#positions.size > 0) {
-      try {
-        await this.#followAll(signal, () => {
-          attempt = 0;
-        });
-      } catch (thrown) {
-        if (!signal.aborted) await this.#brokers.recover(thrown, attempt++, signal);
-      }
+      const failed = await this.#followAll(signal, failures);
+      if (signal.aborted || !failed) continue;
+      const attempt = failures.get(failed.leader) ?? 0;
+      failures.set(failed.leader, attempt + 1);
+      await this.#brokers.recover(failed.thrown, attempt, signal);
     }
   }
 
-  /** Ends with the first failure: it is asked again who leads what. */
-  async #followAll(signal: AbortSignal, onAnswer: () => void): Promise<void> {
+  /** Ends with the first failure, which it gives: it is asked again who leads what. */
+  async #followAll(
+    signal: AbortSignal,
+    failures: Failures,
+  ): Promise<{leader?: Broker; thrown: unknown} | undefined> {
     const ended = new AbortController();
     const ends = AbortSignal.any([signal, ended.signal]);
-    const groups = await this.#brokers.byLeader(this.#positions.values());
-    const followers = Array.from(groups, ([leader, own]) =>
-      this.#follow(leader, own, ends, onAnswer).finally(() => ended.abort()),
-    );
-    for (const result of await Promise.allSettled(followers))
-      if (result.status === 'rejected') throw result.reason;
+    let groups: Map<Broker, Position[]>;
+    try {
+      groups = await this.#brokers.byLeader(this.#positions.values());
+      failures.delete(undefined);
+    } catch (thrown) {
+      return {thrown};
+    }
+    let failed: {leader: Broker; thrown: unknown} | undefined;
+    const follow = async ([leader, own]: [Broker, Position[]]): Promise<void> => {
+      try {
+        await this.#follow(leader, own, ends, () => failures.delete(leader));
+      } catch (thrown) {
+        failed ??= {leader, thrown};
+      } finally {
+        ended.abort();
+      }
+    };
+    await Promise.all(Array.from(groups, follow));
+    return failed;
   }
 
-  async #follow(leader: Broker, own: Position[], signal: AbortSignal, onAnswer: () => void): Promise<void> {
+  async #follow(leader: Broker, own: Position[], signal: AbortSignal, onSound: () => void): Promise<void> {
     let positions = own;
     // Awaited behind what has come, or never where the reading ends before.
     const ask = (restMs?: number) => {
@@ -140,7 +157,6 @@ export class Fetcher {
     let asked = ask();
     while (!signal.aborted) {
       const {answers, turns} = await asked;
-      onAnswer();
       let bytes = 0;
       const come = new Map<Position, FetchedRecords>();
       for (const {topic, partition, errorCode, records} of answers) {
@@ -168,6 +184,7 @@ export class Fetcher {
           break;
         }
       }
+      onSound();
     }
   }
 
