@@ -2,7 +2,7 @@ import {once} from 'node:events';
 import {connect, createServer, type Server, type Socket} from 'node:net';
 import {setTimeout as sleep} from 'node:timers/promises';
 import type {Random} from '../../scripts/shop/random.ts';
-import {whole} from '../kafka/connections.ts';
+import {forward, forwardAnswers} from '../test-support/proxy.ts';
 
 /**
  * What the network does. `refuse`: breaks what is open and takes no connection. `reset`: answers whatever is sent with
@@ -118,20 +118,9 @@ export class Network {
       });
     }
     forward(client, piece => this.#request(link, piece));
-    if (!kafka) forward(server, piece => this.#answer(link, piece));
-    else {
-      let answers: Buffer[] = [];
-      const push = whole(
-        answer => answers.push(this.#here(answer)),
-        error => server.destroy(error),
-      );
-      forward(server, async piece => {
-        push(piece);
-        const complete = answers;
-        answers = [];
-        for (const answer of complete) await this.#answer(link, answer);
-      });
-    }
+    const answer = (piece: Buffer): Promise<void> => this.#answer(link, piece);
+    if (kafka) forwardAnswers(server, {host, theirs: port, ours: this.#port}, answer);
+    else forward(server, answer);
   }
 
   async #request(link: Link, piece: Buffer): Promise<void> {
@@ -160,19 +149,6 @@ export class Network {
     while (this.#weather === 'black hole' && !link.client.destroyed) await this.#changed.promise;
     if (this.#weather === 'slow') await sleep(SLOW_MS * Math.ceil(bytes / SLOW_PIECE));
   }
-
-  /** The broker's own address becomes this one; both are as long. */
-  #here(frame: Buffer): Buffer {
-    const {host, port} = this.#options;
-    const [theirs, ours] = [port, this.#port].map(number => {
-      const address = Buffer.alloc(host.length + 4);
-      address.write(host, 'latin1');
-      address.writeInt32BE(number, host.length);
-      return address;
-    });
-    for (let at = frame.indexOf(theirs!); at >= 0; at = frame.indexOf(theirs!, at + 1)) ours!.copy(frame, at);
-    return frame;
-  }
 }
 
 function end({client, server}: Link, abruptly = false): void {
@@ -190,11 +166,3 @@ const withoutMemory = (piece: Buffer): Buffer =>
       .replace('async_insert=0', 'async_insert=0&max_memory_usage=1&max_untracked_memory=1'),
     'latin1',
   );
-
-/** Piece by piece, in order; while one waits no more is read. */
-function forward(from: Socket, pass: (piece: Buffer) => Promise<void>): void {
-  from.on('data', piece => {
-    from.pause();
-    pass(piece).then(() => from.resume());
-  });
-}

@@ -2,7 +2,10 @@ import test, {type ExecutionContext} from 'ava';
 import kafkajs, {type Kafka, type Producer} from 'kafkajs';
 import type {Settings} from '../settings/settings.ts';
 import {ownTopics} from '../test-support/own-topics.ts';
+import {kafkaRequest, startProxy} from '../test-support/proxy.ts';
 import {quietLog} from '../test-support/quiet-log.ts';
+import {server} from '../test-support/start-pipeline.ts';
+import {until} from '../test-support/until.ts';
 import {Fetcher} from './fetcher.ts';
 import {HEADER, type InMessage} from './message.ts';
 import {FetchedRecords} from './read-records.ts';
@@ -181,6 +184,51 @@ test('what was fetched of a topic that is set aside meanwhile comes again', asyn
     got.toSorted((a, b) => Number(a) - Number(b)),
     values,
   );
+});
+
+test('where a partition is refused, nothing of the others in the same answer is passed over', async t => {
+  const on = await ownTopics(t, ['a', 'b'], {numPartitions: 1});
+  if (!on) return;
+  const {kafka, topics} = on;
+  const [a, b] = topics as [string, string];
+  const network = await startProxy(t, `kafka://${server('TEST_KAFKA_BROKERS')}`);
+  const settings = {...on.settings, FRESHET_KAFKA_BROKERS: [new URL(network.url).host]};
+  const producer = await producerOf(t, kafka);
+  const admin = kafka.admin();
+  await admin.connect();
+  t.teardown(() => admin.disconnect());
+  const got: string[] = [];
+  const log = quietLog();
+  const over = new AbortController();
+  const fetcher = new Fetcher({
+    settings,
+    log,
+    limits: LIMITS,
+    take: async (_, records) => {
+      for (const {value} of records.messages()) got.push(String(value));
+      if (got.includes('last')) over.abort();
+    },
+  });
+  t.teardown(() => fetcher.close());
+
+  const asked = network.on(kafkaRequest('fetch'), 'hold', 1);
+  const running = fetcher.run(
+    topics.map(topic => ({topic, partition: 0, offset: 0n})),
+    over.signal,
+  );
+  await asked.times(1);
+  await producer.send({topic: a, messages: [{value: 'first'}, {value: 'second'}]});
+  await admin.deleteTopics({topics: [b]});
+  await until(async () => !(await admin.listTopics()).includes(b));
+  const refused = network.on(kafkaRequest('metadata'), 'hold', 1);
+  asked.release();
+  await refused.times(1);
+  await admin.createTopics({topics: [{topic: b, numPartitions: 1}]});
+  refused.release();
+  await producer.send({topic: a, messages: [{value: 'last'}]});
+  await running;
+  t.deepEqual(got, ['first', 'second', 'last']);
+  t.true(log.entries.some(({level, message}) => level === 'warn' && message.includes(b)));
 });
 
 test('a partition that does not exist any more, or an offset that is not there, ends the reading', async t => {

@@ -159,10 +159,14 @@ export class Fetcher {
       const {answers, turns} = await asked;
       let bytes = 0;
       const come = new Map<Position, FetchedRecords>();
+      let refusal: Refusal | undefined;
       for (const {topic, partition, errorCode, records} of answers) {
         const position = this.#positions.get(placeOf(topic, partition));
         if (!position || this.#isElsewhere(position, turns)) continue;
-        if (errorCode !== 0) throw Refusal.byCode(errorCode, topic);
+        if (errorCode !== 0) {
+          refusal ??= Refusal.byCode(errorCode, topic);
+          continue;
+        }
         const fetched = new FetchedRecords(records, position.offset);
         position.offset = fetched.next;
         bytes += records.length;
@@ -172,7 +176,7 @@ export class Fetcher {
       positions = [...positions.filter(one => !come.has(one)), ...come.keys()];
       const isSmall = bytes > 0 && bytes < this.#options.limits.most / 2;
       const rest = isSmall ? Math.min(WAIT_MS, positions.length * REST_MS) : 0;
-      asked = ask(rest);
+      if (!refusal) asked = ask(rest);
       for (const [position, fetched] of come) {
         for (const batch of fetched.batches()) {
           if (!signal.aborted && !this.#isElsewhere(position, turns)) {
@@ -184,6 +188,8 @@ export class Fetcher {
           break;
         }
       }
+      // Behind what came of the other partitions: they are read on from there.
+      if (refusal) throw refusal;
       onSound();
     }
   }

@@ -1,5 +1,6 @@
 import {once} from 'node:events';
 import {connect, createServer, type Socket} from 'node:net';
+import {whole} from '../kafka/connections.ts';
 import type {Scope} from './start-pipeline.ts';
 
 /**
@@ -39,9 +40,20 @@ interface Rule {
   hit(): void;
 }
 
-/** A network that can be faulty, in front of a server: TCP on a free port of 127.0.0.1. */
+/** https://kafka.apache.org/protocol#protocol_api_keys */
+const KAFKA_APIS = {produce: 0, fetch: 1, metadata: 3};
+
+/** Finds Kafka's requests by what they do, which stands behind their length. */
+export const kafkaRequest = (api: keyof typeof KAFKA_APIS): RegExp =>
+  new RegExp(`^.{4}\0${String.fromCharCode(KAFKA_APIS[api])}`, 's');
+
+/**
+ * A network that can be faulty, in front of a server: TCP on a free port of 127.0.0.1. In front of a broker
+ * (`kafka://127.0.0.1:9092`) clients come by it with each connection.
+ */
 export async function startProxy(t: Scope, serverUrl: string): Promise<Proxy> {
   const target = new URL(serverUrl);
+  const url = new URL(serverUrl);
   const rules: Rule[] = [];
   const looks: ((piece: Buffer) => void)[] = [];
   const sockets = new Set<Socket>();
@@ -81,13 +93,15 @@ export async function startProxy(t: Scope, serverUrl: string): Promise<Proxy> {
       else if (!client.destroyed) client.write(piece);
     };
     forward(client, toServer);
-    forward(server, toClient);
+    if (url.protocol === 'kafka:') {
+      const [theirs, ours] = [Number(target.port), Number(url.port)];
+      forwardAnswers(server, {host: target.hostname, theirs, ours}, toClient);
+    } else forward(server, toClient);
   };
   const listener = createServer(carry).listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const address = listener.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
-  const url = new URL(serverUrl);
   url.hostname = '127.0.0.1';
   url.port = String(address.port);
   const cut = (): void => {
@@ -138,9 +152,38 @@ export async function startProxy(t: Scope, serverUrl: string): Promise<Proxy> {
 }
 
 /** Piece by piece, in order; while one waits no more is read. */
-function forward(from: Socket, pass: (piece: Buffer) => Promise<void>): void {
+export function forward(from: Socket, pass: (piece: Buffer) => Promise<void>): void {
   from.on('data', piece => {
     from.pause();
     pass(piece).then(() => from.resume());
+  });
+}
+
+/** Kafka's, answer by answer. They name the address that the client is to connect to: it becomes ours, which is as long. */
+export function forwardAnswers(
+  from: Socket,
+  {host, theirs, ours}: {host: string; theirs: number; ours: number},
+  pass: (answer: Buffer) => Promise<void>,
+): void {
+  const [before, after] = [theirs, ours].map(port => {
+    const address = Buffer.alloc(host.length + 4);
+    address.write(host, 'latin1');
+    address.writeInt32BE(port, host.length);
+    return address;
+  });
+  let answers: Buffer[] = [];
+  const push = whole(
+    answer => answers.push(answer),
+    error => from.destroy(error),
+  );
+  forward(from, async piece => {
+    push(piece);
+    const complete = answers;
+    answers = [];
+    for (const answer of complete) {
+      for (let at = answer.indexOf(before!); at >= 0; at = answer.indexOf(before!, at + 1))
+        after!.copy(answer, at);
+      await pass(answer);
+    }
   });
 }
