@@ -231,6 +231,47 @@ test('where a partition is refused, nothing of the others in the same answer is 
   t.true(log.entries.some(({level, message}) => level === 'warn' && message.includes(b)));
 });
 
+test('a reading that ends late moves nothing of the one behind it', async t => {
+  const on = await ground(t);
+  if (!on) return;
+  const {kafka, settings, topic} = on;
+  const producer = await producerOf(t, kafka);
+  const write = (value: string): Promise<unknown> =>
+    producer.send({topic, messages: [{partition: 0, value}]});
+  for (const value of ['0', '1']) await write(value);
+  const [taking, room] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const [before, over] = [new AbortController(), new AbortController()];
+  const got: string[] = [];
+  const fetcher = new Fetcher({
+    settings,
+    log: quietLog(),
+    limits: LIMITS,
+    take: async (_, records) => {
+      if (!before.signal.aborted) {
+        taking.resolve();
+        return room.promise;
+      }
+      for (const {value} of records.messages()) got.push(String(value));
+      if (got.includes('last')) over.abort();
+    },
+  });
+  t.teardown(() => fetcher.close());
+  const from = [{topic, partition: 0, offset: 0n}];
+  const first = fetcher.run(from, before.signal);
+  await taking.promise;
+  before.abort();
+  fetcher.pause(topic);
+  const second = fetcher.run(from, over.signal);
+  // One that was superseded before it began.
+  await fetcher.run([{topic, partition: 0, offset: 1n}], before.signal);
+  room.resolve();
+  await first;
+  fetcher.resume(topic);
+  await write('last');
+  await second;
+  t.deepEqual(got, ['0', '1', 'last']);
+});
+
 test('a partition that does not exist any more, or an offset that is not there, ends the reading', async t => {
   const on = await ground(t);
   if (!on) return;

@@ -61,6 +61,12 @@ const fetch = createAPI<[positions: readonly Position[], limits: Limits], Answer
   false,
 );
 
+/** What was fetched before is not for it any more. */
+function send(position: Position, offset: bigint): void {
+  position.offset = offset;
+  position.turn += 1;
+}
+
 /** Failures of a broker since its last answer in which nothing was refused; undefined: of asking who leads what. */
 type Failures = Map<Broker | undefined, number>;
 
@@ -98,13 +104,12 @@ export class Fetcher {
 
   seek(place: Place, offset: bigint): void {
     const position = this.#positions.get(placeOf(place.topic, place.partition));
-    if (!position) return;
-    position.offset = offset;
-    position.turn += 1;
+    if (position) send(position, offset);
   }
 
   /** Reads until the signal aborts. Rejects with what `take` throws, or where brokers are away for long. */
   async run(from: Iterable<Begin>, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     this.#positions.clear();
     for (const {topic, partition, offset} of from)
       this.#positions.set(placeOf(topic, partition), {topic, partition, offset, turn: 0});
@@ -184,7 +189,7 @@ export class Fetcher {
             continue;
           }
           // It was not taken, and nobody has sent the position elsewhere: it comes again.
-          if (turns.get(position) === position.turn) this.seek(position, batch.from);
+          if (turns.get(position) === position.turn) send(position, batch.from);
           break;
         }
       }

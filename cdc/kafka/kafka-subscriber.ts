@@ -55,6 +55,8 @@ export class KafkaSubscriber implements Subscriber {
   #fetcher: Fetcher | undefined;
   /** Ends the reading of partitions that may not be ours any more. */
   #fetching = new AbortController();
+  /** Resolves when that reading has ended: what it has handed over may still wait for room. */
+  #read: Promise<unknown> = Promise.resolve();
 
   constructor(
     kafka: Kafka,
@@ -109,11 +111,15 @@ export class KafkaSubscriber implements Subscriber {
       const own = new AbortController();
       this.#fetching = own;
       pause();
-      const assigned = this.#takeOver(payload.memberAssignment);
+      // One after the other: each has the positions, and the fetcher, to itself.
+      const assigned = this.#assigned.then(() =>
+        own.signal.aborted ? [] : this.#takeOver(payload.memberAssignment),
+      );
       this.#assigned = assigned;
-      assigned
-        .then(begins => fetcher.run(begins, AbortSignal.any([signal, own.signal])))
-        .catch(error => crashed.reject(error));
+      this.#read = Promise.all([assigned, this.#read]).then(([begins]) =>
+        fetcher.run(begins, AbortSignal.any([signal, own.signal])),
+      );
+      this.#read.catch(error => crashed.reject(error));
     });
     const topics = [...this.#tableOf.keys(), watermarks];
     try {
