@@ -42,6 +42,8 @@ export class KafkaPublisher implements Publisher {
   readonly #limits = new Map<string, TopicLimits>();
   readonly #topics = new Map<string, string>();
   #producer: Producer | undefined;
+  /** It is not to be sent by any more: a new one is made before the next send. */
+  #isSpent = false;
   /** Stream and snapshots send by one producer, which takes one request at a time. */
   #last: Promise<unknown> = Promise.resolve();
   readonly isLog = true;
@@ -184,11 +186,7 @@ export class KafkaPublisher implements Publisher {
       }
     }
     await settle();
-    if (await this.#growth.took()) {
-      // The old one does not know the new partitions.
-      await this.#producer?.close().catch(() => {});
-      this.#producer = await this.#connect();
-    }
+    if (await this.#growth.took()) this.#isSpent = true; // it does not know the new partitions
     return {durable: Promise.resolve(ends)};
   }
 
@@ -227,9 +225,9 @@ export class KafkaPublisher implements Publisher {
 
   async #send(outgoing: readonly Outgoing[]): Promise<Placed[]> {
     this.#growth.check();
-    const producer = this.#connected();
+    this.#connected();
     try {
-      const send = () => producer.send(outgoing);
+      const send = () => this.#sendNow(outgoing);
       const sending = this.#last.then(send, send);
       this.#last = sending.catch(() => {});
       failpoint('kafka.in_send');
@@ -237,6 +235,27 @@ export class KafkaPublisher implements Publisher {
     } catch (error) {
       throw asKafkaError(error);
     }
+  }
+
+  async #sendNow(outgoing: readonly Outgoing[]): Promise<Placed[]> {
+    if (this.#isSpent) await this.#renew();
+    try {
+      return await this.#connected().send(outgoing);
+    } catch (error) {
+      // It would give the same numbers to other messages: where these are there nonetheless, the broker would take
+      // those for these, and say that it has them.
+      this.#isSpent = true;
+      throw error;
+    }
+  }
+
+  async #renew(): Promise<void> {
+    const spent = this.#connected();
+    await spent.close().catch(() => {});
+    const producer = await this.#connect();
+    if (this.#producer !== spent) return producer.close(); // the publisher was closed meanwhile
+    this.#producer = producer;
+    this.#isSpent = false;
   }
 
   #topic({name, definition}: TableSchema): string {

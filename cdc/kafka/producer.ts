@@ -30,7 +30,10 @@ export interface Outgoing<R extends Records = Records> {
 export interface Producer<R extends Records = Records> {
   /** None yet. */
   records(): R;
-  /** One call at a time, each partition once. Resolves when all in-sync replicas have the messages. */
+  /**
+   * One call at a time, each partition once. Resolves when all in-sync replicas have the messages. Whoever goes on where
+   * it rejects does so by a new producer.
+   */
   send(outgoing: readonly Outgoing<R>[]): Promise<Placed[]>;
   close(): Promise<void>;
 }
