@@ -1,10 +1,12 @@
 import test, {type ExecutionContext} from 'ava';
-import type {Admin} from 'kafkajs';
+import kafkajs, {type Admin} from 'kafkajs';
 import {skip} from '../scripts/stack/skip.ts';
 import {kafkaClient} from './kafka/client.ts';
 import {partitionOf} from './kafka/message.ts';
-import {topicName} from './kafka/topics.ts';
+import {topicName, watermarkTopic} from './kafka/topics.ts';
+import {runSinkOnly} from './pipeline.ts';
 import {verify} from './reconcile/verify.ts';
+import {currentPosition} from './source/postgres.ts';
 import {keepRunning} from './test-support/command-line.ts';
 import {makeWorld, startPipeline, transport, type World} from './test-support/start-pipeline.ts';
 import {until} from './test-support/until.ts';
@@ -65,6 +67,57 @@ test('sinks in processes of their own come, go and are killed under load: 1, 3, 
   await world.caughtUp();
   await equal(t, world);
   t.log(`${round} rounds of changes`);
+});
+
+test('complete up to does not go back where the watermarks become another sink’s', async t => {
+  if (transport() === 'direct') return skip(t, 'one process has the only sink');
+  const world = await startPipeline(t, DDL, {FRESHET_TOPIC_PARTITIONS: '6'});
+  const {pg, settings, log} = world;
+  const admin = await adminOf(t, world);
+  await world.caughtUp();
+  const watermarks = watermarkTopic(settings.FRESHET_TOPIC_PREFIX);
+  /** The member that has the watermarks, when there are so many. */
+  const owner = async (count: number): Promise<string> => {
+    let found: string | undefined;
+    await until(async () => {
+      const {groups} = await admin.describeGroups([settings.FRESHET_CONSUMER_GROUP]);
+      const {state, members = []} = groups[0] ?? {};
+      if (state !== 'Stable' || members.length !== count) return false;
+      found = members.find(({memberAssignment}) => {
+        const {assignment} = kafkajs.AssignerProtocol.MemberAssignment.decode(memberAssignment) ?? {};
+        return assignment?.[watermarks]?.length === 1;
+      })?.memberId;
+      return found !== undefined;
+    });
+    return found!;
+  };
+  const first = await owner(1);
+  for (;;) {
+    const stopper = new AbortController();
+    const second = runSinkOnly({settings, log, signal: stopper.signal});
+    const stop = async (): Promise<void> => {
+      stopper.abort();
+      await second;
+    };
+    if ((await owner(2)) !== first) {
+      t.teardown(stop);
+      break;
+    }
+    await stop();
+    await owner(1);
+  }
+  let highest = 0n;
+  for (let i = 0; i < 8; i++) {
+    await pg.query('UPDATE a SET v = v + 1');
+    const wanted = await currentPosition(pg);
+    await until(async () => {
+      const [row] = await world.query('SELECT toString(position) AS position FROM {cdc}._watermarks FINAL');
+      const position = BigInt(String(row?.position));
+      t.true(position >= highest, `${position} behind ${highest}`);
+      highest = position;
+      return position >= wanted;
+    });
+  }
 });
 
 test('partitions are added while it runs: keys move when all before is applied, and large values are kept', async t => {

@@ -111,6 +111,7 @@ export class KafkaSubscriber implements Subscriber {
       const own = new AbortController();
       this.#fetching = own;
       pause();
+      receiver.reassigned();
       // One after the other: each has the positions, and the fetcher, to itself.
       const assigned = this.#assigned.then(() =>
         own.signal.aborted ? [] : this.#takeOver(payload.memberAssignment),
@@ -193,9 +194,10 @@ export class KafkaSubscriber implements Subscriber {
       if (value === null) continue;
       const watermark = WatermarkMessage.parse(JSON.parse(value.toString('utf8')));
       // What was not seen said of the ends: no more than what is in the topics by now.
-      const ends = this.#unseen ? await allEnds(this.#admin, this.#topicOf) : watermark.ends;
+      const isWhole = this.#unseen;
+      const ends = isWhole ? await allEnds(this.#admin, this.#topicOf) : watermark.ends;
       this.#unseen = false;
-      receiver.watermark({...watermark, ends});
+      receiver.watermark({...watermark, ends}, isWhole);
       // Read again after a restart: the last one must be known even where nothing new comes.
       this.#positions.reached(topic, partition, offset);
     }

@@ -60,8 +60,13 @@ export interface DeadLetterTopic {
 export interface Receiver {
   /** Resolves when there is room for more; the messages are not applied yet. */
   accept(delivery: Delivery): Promise<void>;
-  /** Tells of a watermark; `ends` of tables that are not known here count as reached. */
-  watermark(watermark: Watermark): void;
+  /**
+   * Tells of a watermark; `ends` of tables that are not known here count as reached.
+   * @param isWhole `ends` are all that the topics hold, which may be more than the next watermarks tell.
+   */
+  watermark(watermark: Watermark, isWhole?: boolean): void;
+  /** The partitions are given out anew: the watermarks that follow, if any do, begin with one whose ends are whole. */
+  reassigned(): void;
 }
 
 export interface Rewind {

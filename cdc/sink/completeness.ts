@@ -18,6 +18,8 @@ interface Pending {
   position: bigint;
   micros: string;
   readonly ends: Map<number, bigint>;
+  /** They are all that the topic held, not what the watermark told. */
+  readonly isWhole: boolean;
 }
 
 /**
@@ -34,6 +36,8 @@ export class Completeness {
   #stamp = 0;
   #epoch = 0;
   #changed = false;
+  /** Is it known what an earlier run, or another sink, wrote? */
+  #isLoaded = false;
 
   constructor(options: SinkOptions) {
     this.#options = options;
@@ -47,7 +51,16 @@ export class Completeness {
     this.#changed = true;
   }
 
-  add({epoch, position, micros, newest, ends}: Watermark): void {
+  /** The watermarks may be another sink's from now on: what it writes stands. */
+  forget(): void {
+    this.#latest = undefined;
+    this.#pending.clear();
+    this.#newest.clear();
+    this.#isLoaded = false;
+  }
+
+  /** @param isWhole `ends` are all that the topics hold, and the next watermarks may tell of less. */
+  add({epoch, position, micros, newest, ends}: Watermark, isWhole: boolean): void {
     if (epoch < this.#epoch) return;
     if (epoch > this.#epoch) this.#pending.clear(); // the server is another one: those will not be reached
     this.#epoch = epoch;
@@ -57,8 +70,9 @@ export class Completeness {
       const reached = Object.entries(ends[table] ?? {}).map(([p, end]) => [Number(p), BigInt(end)] as const);
       const queue = this.#pending.get(table) ?? [];
       this.#pending.set(table, queue);
-      // Its topic was made again: what was waited for in the old one does not come.
-      if (reached.some(([p, end]) => queue.some(before => (before.ends.get(p) ?? 0n) > end))) {
+      // Its topic was made again, or may have been: what was waited for in the old one does not come.
+      const told = queue.filter(before => !before.isWhole);
+      if (isWhole || reached.some(([p, end]) => told.some(before => (before.ends.get(p) ?? 0n) > end))) {
         queue.length = 0;
         this.#visible.delete(table);
       }
@@ -67,7 +81,7 @@ export class Completeness {
       if (last && queue.length >= Math.min(LONGEST_QUEUE, MOST_WAITING / this.#pending.size)) {
         Object.assign(last, {position: BigInt(position), micros});
         for (const [partition, end] of reached) last.ends.set(partition, end);
-      } else queue.push({position: BigInt(position), micros, ends: new Map(reached)});
+      } else queue.push({position: BigInt(position), micros, ends: new Map(reached), isWhole});
     }
   }
 
@@ -75,18 +89,15 @@ export class Completeness {
   async run(signal: AbortSignal): Promise<void> {
     const {client, settings, log} = this.#options;
     const table = chName(settings.FRESHET_CLICKHOUSE_DATABASE, '_watermarks');
-    for (const {name, newest, stamp} of await retrying('watermarks', () => this.#known(table), {
-      log,
-      signal,
-    })) {
-      if (newest !== null && !this.#newest.has(name)) this.#newest.set(name, newest);
-      this.#stamp = Math.max(this.#stamp, stamp);
-    }
     for (let last = false; !last; ) {
+      if (!this.#isLoaded)
+        await retrying('watermarks', () => this.#load(table), {log, signal}).catch(error => {
+          if (!signal.aborted) throw error;
+        });
       await sleep(EVERY_MS, undefined, {signal}).catch(() => {});
       last = signal.aborted;
       await this.#learn().catch(error => log.debug({error: String(error)}, 'offsets of other sinks'));
-      if (!this.#changed || !this.#latest) continue;
+      if (!this.#changed || !this.#latest || !this.#isLoaded) continue;
       this.#changed = false;
       const complete = await retrying('watermarks', () => this.#rows(), {log, signal}).catch(() => []);
       if (last) await insertRows(client, table, complete).catch(() => {});
@@ -94,16 +105,21 @@ export class Completeness {
     }
   }
 
-  /** Newest commits that an earlier run knew of, and when it wrote that. */
-  #known(table: string): Promise<z.infer<typeof Known>[]> {
+  /** Learns of newest commits that an earlier run or another sink knew of, and when it wrote that. */
+  async #load(table: string): Promise<void> {
     const name = "concat(schema_name, '.', table_name)";
-    return rows(
+    const known = await rows(
       this.#options.client,
       Known,
       `SELECT ${name} AS name, toString(toUnixTimestamp64Micro(newest_commit)) AS newest,
          toString(toUnixTimestamp64Micro(updated_at)) AS stamp
        FROM ${table} FINAL`,
     );
+    for (const {name, newest, stamp} of known) {
+      if (newest !== null && !this.#newest.has(name)) this.#newest.set(name, newest);
+      this.#stamp = Math.max(this.#stamp, stamp);
+    }
+    this.#isLoaded = true;
   }
 
   /** Asks for what other sinks of the group made visible, where something is waited for. */
@@ -116,10 +132,11 @@ export class Completeness {
   }
 
   async #rows(): Promise<Record<string, unknown>[]> {
-    const latest = this.#latest!;
     const {client, settings, registry} = this.#options;
     // What an earlier epoch was complete up to must not be taken for a position of this one.
     if ((await registry.source())?.epoch !== this.#epoch) return [];
+    const latest = this.#latest;
+    if (!latest) return []; // it was forgotten meanwhile
     this.#stamp = Math.max(this.#stamp + 1, Date.now() * 1000);
     const reached = new Map([...this.#pending.keys()].map(name => [name, this.#completeTo(name)]));
     // Asked for behind what is visible: a table is parked, and a dead letter written, before its offset is passed.

@@ -106,8 +106,12 @@ class Sink implements Receiver {
     this.#failed.signal.throwIfAborted();
   }
 
-  watermark(watermark: Watermark): void {
-    this.#completeness.add(watermark);
+  watermark(watermark: Watermark, isWhole = false): void {
+    this.#completeness.add(watermark, isWhole);
+  }
+
+  reassigned(): void {
+    this.#completeness.forget();
   }
 
   #table(name: string): TableWork {
