@@ -9,6 +9,8 @@ const LOOK_MS = 5_000;
 /** For so long nothing is sent while the sinks apply what was sent before. */
 const WAIT_MS = 10_000;
 const POLL_MS = 100;
+/** So long after they did not come so far in that time, as those of a table that is parked never do. */
+const WAIT_AGAIN_MS = 300_000;
 
 /**
  * Takes up partitions that were added to a topic. Keys move to other ones then, and a sink would apply a row before
@@ -21,6 +23,10 @@ export class PartitionGrowth {
   #timer: NodeJS.Timeout | undefined;
   #looking = false;
   #due = false;
+  /** Before this time (performance.now) nothing waits: a topic is taken up where a look finds all applied. */
+  #waitAgain = 0;
+  /** Topics that were waited for to no avail: the next wait is for others first. */
+  readonly #late = new Set<string>();
   #failure: unknown;
 
   /** @param options.topics table → topic */
@@ -81,8 +87,10 @@ export class PartitionGrowth {
     let took = false;
     try {
       await this.#withAdmin(async admin => {
-        const until = performance.now() + WAIT_MS;
-        for (const {topic, from, to, ends} of this.#ledger.grown()) {
+        const now = performance.now();
+        const until = now < this.#waitAgain ? now : now + WAIT_MS;
+        const isLate = ({topic}: {topic: string}): number => Number(this.#late.has(topic));
+        for (const {topic, from, to, ends} of this.#ledger.grown().sort((a, b) => isLate(a) - isLate(b))) {
           if (!(await this.#drained(admin, topic, {to, ends}, until))) continue;
           await this.#ledger.grow(topic);
           took = true;
@@ -109,6 +117,9 @@ export class PartitionGrowth {
       if (Array.from({length: to}, (_, partition) => at(partition)).some(offset => offset < 0n)) return false;
       if (ends.every((end, partition) => at(partition) >= end)) return true;
       if (performance.now() > until) {
+        if (performance.now() < this.#waitAgain) return false;
+        this.#waitAgain = performance.now() + WAIT_AGAIN_MS;
+        this.#late.add(topic);
         this.#options.log.warn(
           {topic},
           `${topic} has ${to} partitions; the new ones are used when the sinks have caught up, which they did not in ${WAIT_MS / 1000} s`,
