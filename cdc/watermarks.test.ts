@@ -11,6 +11,7 @@ test('complete up to does not go back: what comes with a position of before wait
   void publisher.run(
     {
       accept: async () => {},
+      reassigned: () => {},
       watermark: watermark => {
         positions.push(watermark.position);
         newest.push(watermark.newest);
