@@ -66,16 +66,12 @@ async function hold(
   lock: {number: bigint},
   onRun: () => void,
 ): Promise<void> {
-  const rollups = new Rollups({
-    client,
-    names: databasesOf(settings),
-    lock,
-    log,
-    signal,
-    onFilled: async () => {
-      await migrateAll(client, settings, log);
-    },
-  });
+  const onFilled = async (): Promise<void> => {
+    await migrateAll(client, settings, log);
+  };
+  const names = databasesOf(settings);
+  const fsync = settings.FRESHET_CLICKHOUSE_FSYNC;
+  const rollups = new Rollups({client, names, lock, log, signal, fsync, onFilled});
   await rollups.takeOver();
   let check = rollups.check({repair: true});
   let checkAt = performance.now() + CHECK_MS;

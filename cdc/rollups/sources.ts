@@ -3,6 +3,9 @@ import {z} from 'zod';
 import type {Names} from '../../clickhouse/migration-files.ts';
 import {columnsOf, NAME, nameIn} from '../../clickhouse/rollup-tables.ts';
 import {type ClickHouseClient, chName, command, rows} from '../sink/clickhouse.ts';
+import {FSYNC} from '../sink/target.ts';
+import type {Runs} from './runs.ts';
+import type {RollupsOptions} from './worker.ts';
 
 /**
  * A table of the source that rollups are computed from. Whatever is written to its target leaves a mark, the key and
@@ -130,10 +133,10 @@ const viewOf = (name: string): string => `${MARKS}${name}_mv`;
  * that what is computed from the source must be filled. Marks of the target before stay: an INSERT may be writing one.
  */
 export async function markSource(
-  client: ClickHouseClient,
-  names: Names,
+  options: Pick<RollupsOptions, 'client' | 'names' | 'log' | 'signal' | 'fsync'>,
   source: MarkedSource,
 ): Promise<void> {
+  const {client, names, fsync} = options;
   const {key, target, uuid, marks, batch, hasMarks} = source;
   const view = chName(names.cdc, viewOf(source.name));
   const onCluster = names.cluster ? ` ON CLUSTER ${chName(names.cluster)}` : '';
@@ -144,7 +147,7 @@ export async function markSource(
       await command(client, `DROP TABLE IF EXISTS ${table}${onCluster} SYNC`);
   await command(
     client,
-    `CREATE TABLE IF NOT EXISTS ${marks}${onCluster} ENGINE = MergeTree ORDER BY (${key})
+    `CREATE TABLE IF NOT EXISTS ${marks}${onCluster} ENGINE = MergeTree ORDER BY (${key})${fsync ? ` SETTINGS ${FSYNC}` : ''}
      COMMENT 'Rows of ${source.name} that were written, and are not in the rollups yet' EMPTY AS ${marked}`,
   );
   await makeBatch(client, source, onCluster);

@@ -29,6 +29,8 @@ export interface RollupsOptions extends Pick<RunsOptions, 'signal' | 'beforeWrit
   readonly onFilled?: () => Promise<void>;
   /** Default: those of this release. */
   readonly files?: readonly MigrationFile[];
+  /** Are marks to survive a power cut? */
+  readonly fsync?: boolean;
   /** Marks, and buckets, that one statement works at. */
   readonly most?: number;
 }
@@ -177,7 +179,10 @@ export class Rollups {
         await this.#saveState(source.name, 'attaching');
       }
       if (source.isMarked) await makeBatch(client, source);
-      else await markSource(client, names, source);
+      else {
+        await this.#runs.own(); // what is written while there is no view is known of only where all is filled anew
+        await markSource(this.#options, source);
+      }
     }
     await adoptBatches(client, names, used, lock.number);
     for (const rollup of this.#rollups) {
