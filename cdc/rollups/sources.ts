@@ -39,6 +39,9 @@ export interface MarkedSource extends Source {
 
 export const MARKS = '_marks_';
 export const BATCH = '_batch_';
+/** Between looks whether inserts have ended; where that takes several seconds it is told. */
+const LOOK_MS = 20;
+const LOOKS_TOLD = 250;
 /** A batch of an earlier claim that nobody can add to any more. */
 const LEFT = '_left';
 
@@ -152,7 +155,7 @@ export async function markSource(
   );
   await makeBatch(client, source, onCluster);
   await command(client, `CREATE MATERIALIZED VIEW ${view}${onCluster} TO ${marks} AS ${marked}`);
-  await insertsEnd(client);
+  await insertsEnd(options, source);
 }
 
 export async function makeBatch(client: ClickHouseClient, source: Source, onCluster = ''): Promise<void> {
@@ -160,15 +163,20 @@ export async function makeBatch(client: ClickHouseClient, source: Source, onClus
 }
 
 /** An INSERT that began before the view was made does not write to it, and its rows may come later. */
-async function insertsEnd(client: ClickHouseClient): Promise<void> {
+async function insertsEnd(
+  {client, log, signal}: Pick<RollupsOptions, 'client' | 'log' | 'signal'>,
+  {name, targetName}: Source,
+): Promise<void> {
   const Running = z.object({query_id: z.string()});
-  const sql = "SELECT query_id FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush')";
-  let running = await rows(client, Running, sql);
-  while (running.length > 0) {
-    await sleep(20);
-    running = await rows(client, Running, `${sql} AND query_id IN {ids: Array(String)}`, {
-      ids: running.map(({query_id}) => query_id),
-    });
+  const sql = `SELECT query_id FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND position(query, {target: String}) > 0`;
+  const target = chName(targetName).slice(1, -1); // with or without quotes around it
+  let running = await rows(client, Running, sql, {target});
+  for (let look = 1; running.length > 0; look++) {
+    const ids = running.map(({query_id}) => query_id);
+    if (look % LOOKS_TOLD === 0)
+      log.info({source: name, queries: ids}, `${name}: waiting for inserts to end`);
+    await sleep(LOOK_MS, undefined, {signal});
+    running = await rows(client, Running, `${sql} AND query_id IN {ids: Array(String)}`, {target, ids});
   }
 }
 
