@@ -25,6 +25,57 @@ function pauseBefore(write: number) {
   };
 }
 
+test('who wakes up late takes no marks from the one who has taken over', async t => {
+  const warehouse = testWarehouse(t);
+  if (!warehouse) return;
+  await createShopTables(warehouse);
+  await fillClickHouse(warehouse, shopRows());
+  await migrateAndSettle(warehouse);
+  const late = await holdRollups(warehouse);
+  await warehouse.run(change('public__order_items', 1_000_000));
+  const {stopped, goOn, beforeWrite} = pauseBefore(10);
+  const {rollups} = await holdRollups(warehouse, {fromHolder: true, beforeWrite});
+  const settled = rollups.settle();
+  await Promise.race([stopped, settled]);
+  await t.throwsAsync(late.rollups.settle(), {code: 'ch.rollups_taken'});
+  goOn();
+  await settled;
+  t.deepEqual(await differences(rollups), {});
+});
+
+test('marks that were left of a target with another key do not keep the rollups from the one that is there', async t => {
+  const warehouse = testWarehouse(t);
+  if (!warehouse) return;
+  await createShopTables(warehouse);
+  await fillClickHouse(warehouse, shopRows());
+  await migrateAndSettle(warehouse);
+  await warehouse.run(change('public__order_items', 1_000_000));
+  const killed = new Error('killed');
+  const before = await holdRollups(warehouse, {
+    beforeWrite: () => {
+      throw killed;
+    },
+  });
+  await t.throwsAsync(before.rollups.settle(), {is: killed});
+  await before.release();
+  // Marks that were taken, as of a process that went on a little further.
+  await warehouse.run(
+    `CREATE TABLE IF NOT EXISTS {cdc}._batch_order_items_2 AS {cdc}._marks_order_items;
+     INSERT INTO {cdc}._batch_order_items_2 SELECT * FROM {cdc}._marks_order_items;
+     CREATE TABLE {cdc}.public__order_items__2 ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY id
+       EMPTY AS SELECT * REPLACE (toInt32(id) AS id) FROM {cdc}.public__order_items;
+     INSERT INTO {cdc}.public__order_items__2 SELECT * FROM {cdc}.public__order_items FINAL;
+     CREATE OR REPLACE VIEW {analytics}.order_items SQL SECURITY DEFINER AS
+       SELECT * EXCEPT (_version, _is_deleted, _commit_ts, _ingested_at) FROM {cdc}.public__order_items__2 FINAL WHERE _is_deleted = 0;`,
+  );
+  const {rollups} = await holdRollups(warehouse);
+  await rollups.settle();
+  t.deepEqual(await differences(rollups), {});
+  await warehouse.run(change('public__order_items__2', 1_000_001));
+  await rollups.settle();
+  t.deepEqual(await differences(rollups), {});
+});
+
 test('marks are as safe from a power cut as the rows', async t => {
   const warehouse = testWarehouse(t);
   if (!warehouse) return;

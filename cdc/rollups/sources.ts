@@ -180,34 +180,39 @@ async function insertsEnd(
   }
 }
 
-/** Marks that an earlier claim took, and did not finish, go into the batches of this one. */
+/** Marks that an earlier claim took, and did not finish, go into the batches of this one, which are there. */
 export async function adoptBatches(
   client: ClickHouseClient,
   names: Names,
   sources: readonly Source[],
-  claim: bigint,
+  {claim, runs}: {claim: bigint; runs: Runs},
 ): Promise<void> {
   const found = await rows(
     client,
-    z.object({name: z.string()}),
-    `SELECT name FROM system.tables WHERE database = {cdc: String} AND startsWith(name, {batch: String}) AND NOT endsWith(name, {own: String})`,
-    {cdc: names.cdc, batch: BATCH, own: `_${claim}`},
+    z.object({name: z.string(), columns: z.string()}),
+    `SELECT table AS name, toString(arraySort(groupArray((position, name, type)))) AS columns FROM system.columns
+     WHERE database = {cdc: String} AND startsWith(table, {batch: String}) GROUP BY table ORDER BY endsWith(table, {left: String}) DESC`,
+    {cdc: names.cdc, batch: BATCH, left: LEFT},
   );
-  for (const {name} of found) {
-    const [, of] = new RegExp(`^${BATCH}(.+)_\\d+(?:${LEFT})?$`).exec(name) ?? [];
+  for (const {name, columns} of found) {
+    const [, of, by] = new RegExp(`^${BATCH}(.+)_(\\d+)(?:${LEFT})?$`).exec(name) ?? [];
     const source = sources.find(candidate => candidate.name === of);
-    if (!source) continue; // it cannot be read now, and goes on being marked
+    // One that cannot be read now goes on being marked; what a later claim took is of whoever has taken over since.
+    if (!source || BigInt(by!) >= claim) continue;
     const left = name.endsWith(LEFT) ? name : name + LEFT;
-    // Its owner, if it still lives, can take no more marks into it.
+    // Its owner, if it still lives, can take no more marks into it, and what it had begun to take is in it or ends.
     if (left !== name)
       await command(client, `RENAME TABLE ${chName(names.cdc, name)} TO ${chName(names.cdc, left)}`);
-    await movePart(client, chName(names.cdc, left), source.batch);
+    await runs.endEarlier();
+    // Those of another key are of a target that is read no more, and what is computed from this one is filled anew.
+    if (found.some(own => chName(names.cdc, own.name) === source.batch && own.columns === columns))
+      await movePart(runs, chName(names.cdc, left), source.batch);
     await command(client, `DROP TABLE ${chName(names.cdc, left)} SYNC`);
   }
 }
 
-const movePart = (client: ClickHouseClient, from: string, to: string): Promise<void> =>
-  command(client, `ALTER TABLE ${from} MOVE PARTITION tuple() TO TABLE ${to}`);
+const movePart = (runs: Runs, from: string, to: string): Promise<number> =>
+  runs.write(`ALTER TABLE ${from} MOVE PARTITION tuple() TO TABLE ${to}`);
 
 const Counts = z.object({marks: z.array(z.coerce.number())});
 
@@ -219,13 +224,17 @@ async function countRows(client: ClickHouseClient, tables: readonly string[]): P
 }
 
 /** Takes all marks there are; gives how many each batch has now. */
-export async function takeMarks(client: ClickHouseClient, sources: readonly Source[]): Promise<number[]> {
+export async function takeMarks(
+  client: ClickHouseClient,
+  sources: readonly Source[],
+  runs: Runs,
+): Promise<number[]> {
   const waiting = await countRows(
     client,
     sources.map(({marks}) => marks),
   );
   for (const [i, source] of sources.entries())
-    if (waiting[i]! > 0) await movePart(client, source.marks, source.batch);
+    if (waiting[i]! > 0) await movePart(runs, source.marks, source.batch);
   return countRows(
     client,
     sources.map(({batch}) => batch),

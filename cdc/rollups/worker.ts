@@ -115,7 +115,7 @@ export class Rollups {
     // Before marks are taken: what can be seen by then has left its mark.
     const isDue = Date.now() >= this.#tellAt;
     const reached = isDue ? await completeUpTo(client, this.#options.names, this.#sources) : null;
-    const taken = await takeMarks(client, this.#sources);
+    const taken = await takeMarks(client, this.#sources, this.#runs);
     const marks = taken.reduce((sum, count) => sum + count, 0);
     if (marks === 0) {
       if (isDue) await this.#tell(reached);
@@ -184,7 +184,9 @@ export class Rollups {
         await markSource(this.#options, source);
       }
     }
-    await adoptBatches(client, names, used, lock.number);
+    // Behind the batches: one that was taken for dead takes marks only into those that whoever goes on looks for.
+    await this.#runs.own();
+    await adoptBatches(client, names, used, {claim: lock.number, runs: this.#runs});
     for (const rollup of this.#rollups) {
       const {object, uuid, rules} = rollup;
       if (rules.parents.some(({name}) => stale.has(name)) || !isFilled(object, uuid)) stale.add(object);
