@@ -124,7 +124,12 @@ export async function readSources(
       marks: chName(names.cdc, MARKS + name),
       batch: chName(names.cdc, `${BATCH}${name}_${claim}`),
       hasMarks,
-      isMarked: hasMarks && view !== undefined && tableIn(view.as_select) === table.name,
+      // By its name and its UUID: a table that was restored, or made again, has another one, and the view the old one.
+      isMarked:
+        hasMarks &&
+        view !== undefined &&
+        tableIn(view.as_select) === table.name &&
+        view.as_select.includes(table.uuid),
     };
   });
 }
