@@ -4,7 +4,7 @@ import {type MigrationFile, type Names, readMigrationFiles} from '../../clickhou
 import {readSchemaState, refuseMadeOtherwise} from '../../clickhouse/migration-history.ts';
 import {asPipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
-import {type ClickHouseClient, chName, insertRows, rows} from '../sink/clickhouse.ts';
+import {type ClickHouseClient, chLiteral, chName, insertRows, rows} from '../sink/clickhouse.ts';
 import {derive, type Touched, Writer} from './derive.ts';
 import {bucketParts, markPieces} from './parts.ts';
 import {differencesQuery, keysStatement, literalBuckets, type Rollup, readRollups} from './rollup.ts';
@@ -41,6 +41,13 @@ export interface Checked {
   readonly buckets: readonly string[];
 }
 
+const State = z.object({
+  name: z.string(),
+  target: z.string(),
+  /** Is it a rollup that has a table? */
+  is_there: z.coerce.boolean(),
+});
+
 /** A bucket that changes all the time differs each time that it is looked at; computing it once more does no harm. */
 const ROUNDS = 4;
 /** They come back to the server as literals. */
@@ -68,8 +75,7 @@ export class Rollups {
   readonly #writer: Writer;
   #sources: Source[] = [];
   #rollups: Rollup[] = [];
-  /** Is none left out that has a table? */
-  #isComplete = false;
+  #leftOut: readonly string[] = [];
   /** What the rollups were filled from, as it was looked at last. */
   #seen = '';
   /** When rollups that miss something are looked for again. */
@@ -93,6 +99,15 @@ export class Rollups {
       ...(beforeWrite && {beforeWrite}),
     });
     this.#writer = new Writer(client, names, this.#runs);
+  }
+
+  /**
+   * Those that have a table, and are not kept: what they are computed from is missing, their query fails, or they are of
+   * another release. Who takes one of these away for good drops its table.
+   */
+  get leftOut(): readonly string[] {
+    const broken = this.#rollups.filter(rollup => this.#isBroken(rollup));
+    return [...this.#leftOut, ...broken.map(({object}) => object)];
   }
 
   #table(name: string): string {
@@ -131,7 +146,7 @@ export class Rollups {
 
   /** Writes down up to when the rollups are complete. While one of them is left out that stands still. */
   async #tell(reached: string | null): Promise<void> {
-    if (this.#broken.size > 0 || !this.#isComplete) return;
+    if (this.#seen === '' || this.#leftOut.length > 0) return;
     await this.#runs.own(); // one that was taken for dead does not know what is under way
     await insertRows(this.#options.client, this.#table('_rollup_watermark'), [
       {one: 0, complete_up_to: reached},
@@ -146,11 +161,11 @@ export class Rollups {
 
   /** Looks at what is there. Where a source is another one, or a rollup is new, it is filled: true. */
   async #refresh(): Promise<boolean> {
-    const {client, names, lock} = this.#options;
+    const {client, names, lock, log} = this.#options;
     const sources = await readSources(client, names, this.#used, lock.number);
     const marked = (isMarked: (source: {isMarked: boolean}) => boolean): string =>
       JSON.stringify(sources.map(source => [source.name, source.definition, isMarked(source)]));
-    const isWhole = this.#rollups.length === this.#files.length;
+    const isWhole = this.#rollups.length === this.#files.length && this.#leftOut.length === 0;
     if (marked(source => source.isMarked) === this.#seen && (isWhole || Date.now() < this.#lookAt))
       return false;
     this.#seen = '';
@@ -165,13 +180,24 @@ export class Rollups {
       if (isComplete) there.add(object);
       return isComplete;
     });
-    this.#isComplete = this.#rollups.length === made.length;
+    const state = await this.#readState();
+    const known = [...state.values()].flatMap(({name, is_there}) => (is_there ? [name] : []));
+    const leftOut = [...new Set([...made.map(({object}) => object), ...known])].filter(
+      name => !this.#rollups.some(({object}) => object === name),
+    );
+    if (leftOut.length > 0 && leftOut.join() !== this.#leftOut.join())
+      log.warn(
+        {rollups: leftOut, hint: 'where no release has one any more, drop its views and its table'},
+        `rollups are left out, and the metrics stand still: ${leftOut.join(', ')}`,
+      );
+    this.#leftOut = leftOut;
+    // Marks are thrown away without them from now on.
+    for (const name of leftOut) if (state.get(name)?.target) await this.#saveState(name, 'filling');
     const parents = new Set(this.#rollups.flatMap(({rules}) => rules.parents.map(({name}) => name)));
     const used = sources.filter(({name}) => parents.has(name));
     this.#sources = used;
-    const state = await this.#readState();
     const isFilled = (name: string, target: string): boolean =>
-      this.#runs.isKnown && state.get(name) === target;
+      this.#runs.isKnown && state.get(name)?.target === target;
     const stale = new Set<string>();
     for (const source of used) {
       if (!source.isMarked || !isFilled(source.name, source.definition)) {
@@ -194,7 +220,7 @@ export class Rollups {
     // What was filled behind a run that was broken off cannot be told from what that wrote, and is too much to go on.
     const isAnew = this.#runs.open !== undefined && stale.size > 0;
     const filling = this.#rollups.filter(({object}) => isAnew || stale.has(object));
-    for (const {object} of filling) if (state.has(object)) await this.#saveState(object, 'filling');
+    for (const {object} of filling) if (state.get(object)?.target) await this.#saveState(object, 'filling');
     // Written down behind the rollups: who finds a source attached finds them filling.
     for (const {name, definition} of used)
       if (stale.has(name)) await this.#saveState(name, 'attached', definition);
@@ -207,18 +233,26 @@ export class Rollups {
     return filling.length > 0;
   }
 
-  /** Attached sources → what they were filled from; filled rollups → UUID of their table. */
-  async #readState(): Promise<Map<string, string>> {
+  /** By name. `target` is of attached sources what they were filled from, of filled rollups the UUID of their table. */
+  async #readState(): Promise<Map<string, z.infer<typeof State>>> {
+    const {client, names} = this.#options;
     const found = await rows(
-      this.#options.client,
-      z.object({name: z.string(), target: z.string()}),
-      `SELECT name, target FROM ${this.#table('_rollups')} FINAL WHERE state IN ('attached', 'filled')`,
+      client,
+      State,
+      `SELECT name, target, state IN ('filled', 'filling') AND name IN (
+         SELECT name FROM system.tables WHERE database = {cdc: String}
+       ) AS is_there FROM ${this.#table('_rollups')} FINAL`,
+      {cdc: names.cdc},
     );
-    return new Map(found.map(({name, target}) => [name, target]));
+    return new Map(found.map(state => [state.name, state]));
   }
 
   async #saveState(name: string, state: string, target = ''): Promise<void> {
-    await insertRows(this.#options.client, this.#table('_rollups'), [{name, state, target}]);
+    const values = [name, state, target].map(chLiteral).join(', ');
+    const table = this.#table('_rollups');
+    await this.#runs.write(
+      `INSERT INTO ${table} (name, state, target) SELECT ${values} WHERE ${this.#runs.guard}`,
+    );
   }
 
   /** Computes all buckets of a rollup, part by part. */
@@ -253,6 +287,7 @@ export class Rollups {
   async *check({repair}: {repair: boolean}): AsyncGenerator<Checked> {
     await this.cycle();
     for (const rollup of this.#rollups) {
+      if (this.#isBroken(rollup)) continue;
       for (const part of await this.#parts(rollup)) {
         let buckets = await this.#differences(rollup, part);
         for (let round = 0; buckets.length > 0 && round < ROUNDS; round++) {
