@@ -2,6 +2,7 @@ import test from 'ava';
 import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {fillClickHouse, shopRows} from '../../clickhouse/testing/shop-rows.ts';
 import {createShopTables, type TestWarehouse, testWarehouse} from '../../clickhouse/testing/warehouse.ts';
+import {quietLog} from '../test-support/quiet-log.ts';
 import {differences, holdRollups, migrateAndSettle} from './testing/hold-rollups.ts';
 import {RandomShop} from './testing/random-shop.ts';
 
@@ -66,3 +67,59 @@ test('while a table is hidden its rollups are left out, and are filled anew when
   t.deepEqual(rollups.leftOut, []);
   t.deepEqual(await differences(rollups), {});
 });
+
+for (const {column, wider, value} of [
+  {column: 'unit_price', wider: 'Decimal(14, 4)', value: '1.2345'},
+  {column: 'quantity', wider: 'Int64', value: '3000000000'},
+]) {
+  test(`a ${column} of ${wider} is never cut to what its rollup holds`, async t => {
+    const warehouse = testWarehouse(t);
+    if (!warehouse) return;
+    const {run, rows} = warehouse;
+    await createShopTables(warehouse);
+    await fillClickHouse(warehouse, shopRows());
+    await migrateAndSettle(warehouse);
+    const [line] = await rows<{id: string}>('SELECT id FROM {cdc}.public__order_items ORDER BY id LIMIT 1');
+    const stored = (): Promise<unknown[]> =>
+      rows(`SELECT ${column} FROM {cdc}._order_lines_v1 FINAL WHERE line_id = ${line!.id}`);
+    const write = (what: string, version: number): Promise<void> =>
+      run(
+        `INSERT INTO {cdc}.public__order_items SELECT * REPLACE (${what} AS ${column}, ${version} AS _version) FROM {cdc}.public__order_items FINAL WHERE id = ${line!.id};`,
+      );
+    await run(
+      `ALTER TABLE {cdc}.public__order_items MODIFY COLUMN ${column} ${wider} SETTINGS alter_sync = 0;`,
+    );
+    await write(`CAST('${value}', '${wider}')`, 10_000_000);
+
+    // As the view shows it, which has the type of before.
+    const cut = await holdRollups(warehouse);
+    await cut.rollups.settle();
+    await cut.release();
+    const [was, before] = [await stored(), await toldAt(warehouse)];
+    await run(
+      `CREATE OR REPLACE VIEW {analytics}.order_items SQL SECURITY DEFINER AS
+         SELECT * EXCEPT (_version, _is_deleted, _commit_ts, _ingested_at) FROM {cdc}.public__order_items FINAL WHERE _is_deleted = 0;`,
+    );
+    const errors: string[] = [];
+    const log = {...quietLog(), error: (_: object, message: string) => void errors.push(message)};
+    const first = await holdRollups(warehouse, {log});
+    await first.rollups.settle();
+    t.regex(errors.join(), new RegExp(`_order_lines_v1\\.\`?${column}\`? is .* does not hold`));
+    t.true(errors.join().includes(wider));
+    const compared: string[] = [];
+    for await (const {rollup} of first.rollups.check({repair: false})) compared.push(rollup);
+    for (const name of ['_order_lines_v1', '_sales_days_v1']) {
+      t.true(first.rollups.leftOut.includes(name));
+      t.false(compared.includes(name));
+    }
+    t.is(await toldAt(warehouse), before);
+    t.deepEqual(await stored(), was);
+    await first.release();
+
+    await write('2', 10_000_001);
+    const {rollups} = await holdRollups(warehouse);
+    await rollups.settle();
+    t.deepEqual(await differences(rollups), {});
+    t.not(await toldAt(warehouse), before);
+  });
+}

@@ -162,7 +162,7 @@ export function imagesStatements(rollup: Rollup, dirty: string, run: bigint): [i
 
 /** What the buckets are to hold, beside what is stored of them: `_is_now` and `_was` tell which of the two there is. */
 function comparison(
-  {table, columns, key, bucket, keysIn, isKeyed, isCompared}: Rollup,
+  {object, table, columns, key, bucket, keysIn, isKeyed, isCompared}: Rollup,
   dirty: string,
   query: string,
 ): {keys: string[]; rest: string[]; joined: string; isSame: string} {
@@ -172,17 +172,33 @@ function comparison(
   const same = rest.map(
     column => `ifNull(${column} = ${before(column)}, isNull(${column}) AND isNull(${before(column)}))`,
   );
+  // Always true: a source's column may come to hold more than the rollup's, and that must not be cut off without a word.
+  const fits = ['true', ...[...columns].flatMap(column => holds(object, column))].join(' AND ');
   // Every key that the buckets ever had, and the rows that they have.
   const ever = `FROM ${keysIn} WHERE (${bucket}) IN (${dirty})`;
   const current = `FROM ${table} FINAL WHERE ${isKeyed ? `(${key}) IN (SELECT ${key} ${ever})` : `(${bucket}) IN (${dirty})`}`;
   const joined = `(
-      SELECT ${[...columns].map(([column, type]) => `CAST(${column}, ${chLiteral(type)}) AS ${column}`).join(', ')}, true AS _is_now
-      FROM (${query})
+      SELECT ${[...columns].map(([column, type]) => `CAST(${column}, ${chLiteral(type)}) AS ${column}`).join(', ')}, ${fits} AS _is_now
+      FROM (${query}) AS what
     ) AS computed
     FULL JOIN (
       SELECT ${isCompared ? '' : 'DISTINCT '}${stored.join(', ')}, true AS _was ${isCompared ? current : ever}
     ) AS stored ON ${keys.map(key => `computed.${key} = stored.${before(key)}`).join(' AND ')}`;
   return {keys, rest, joined, isSame: `(${['_is_now', '_was', ...same].join(' AND ')})`};
+}
+
+/** A condition that is true, or throws where the column does not hold what the query gives. Nothing is compared where both are of one type. */
+function holds(object: string, [column, type]: [column: string, type: string]): string[] {
+  if (UNCOMPARABLE.test(type)) return [];
+  const [given, own] = [`what.${column}`, chLiteral(type)];
+  const isSame = `toTypeName(${given}) = ${own} OR ifNull(CAST(${given}, ${own}) = ${given}, isNull(${given}))`;
+  const [before, behind] = [
+    `${object}.${column} is ${type}, and does not hold a value of its query, which is `,
+    '.',
+  ];
+  return [
+    `throwIf(NOT (${isSame}), concat(${chLiteral(before)}, toTypeName(${given}), ${chLiteral(behind)})) = 0`,
+  ];
 }
 
 /** Name that a column has beside what it is computed to be now. */

@@ -45,7 +45,11 @@ const LOOKS_TOLD = 250;
 /** A batch of an earlier claim that nobody can add to any more. */
 const LEFT = '_left';
 
-const Shown = z.object({name: z.string(), as_select: z.string()});
+const Shown = z.object({
+  name: z.string(),
+  as_select: z.string(),
+  types: z.array(z.tuple([z.string(), z.string()])),
+});
 const Table = z.object({name: z.string(), uuid: z.string(), sorting_key: z.string(), as_select: z.string()});
 const Column = z.object({table: z.string(), name: z.string(), type: z.string(), value: z.string()});
 
@@ -74,7 +78,11 @@ export async function readSources(
   const shown = await rows(
     client,
     Shown,
-    `SELECT name, as_select FROM system.tables WHERE database = {analytics: String} AND name IN {wanted: Array(String)}`,
+    `SELECT name, as_select, types FROM system.tables AS t JOIN (
+       SELECT table, groupArray((name, type)) AS types FROM system.columns
+       WHERE database = {analytics: String} AND table IN {wanted: Array(String)} GROUP BY table
+     ) AS c ON c.table = t.name
+     WHERE database = {analytics: String} AND name IN {wanted: Array(String)}`,
     {analytics: names.analytics, wanted: [...wanted.keys()]},
   );
   const targets = new Map(shown.map(({name, as_select}) => [name, tableIn(as_select)]));
@@ -114,9 +122,12 @@ export async function readSources(
       definition: JSON.stringify([
         table.uuid,
         [...(wanted.get(name) ?? [])].sort().map(column => {
-          const stored = storedAs(shown.find(view => view.name === name)!.as_select, column);
+          const {as_select, types} = shown.find(view => view.name === name)!;
+          const stored = storedAs(as_select, column);
           const found = columns.find(other => other.table === table.name && other.name === stored);
-          return [column, stored, found?.type, found?.value];
+          // A view goes on showing the type that a column had when it was made.
+          const as = types.find(([other]) => other === column)?.[1];
+          return [column, stored, found?.type, found?.value, as];
         }),
       ]),
       keyColumns,

@@ -349,10 +349,10 @@ export class Rollups {
       await work();
       this.#broken.delete(object);
     } catch (thrown) {
-      const {code, reaction, message} = asPipelineError(thrown);
+      const {code, hint, reaction, message} = asPipelineError(thrown);
       if (reaction === 'retry' || code === 'internal') throw thrown;
       await this.#runs.own(); // to one that was taken for dead its tables are gone
-      this.#options.log.error({code, rollup: object}, `${object} cannot be computed: ${message}`);
+      this.#options.log.error({code, hint, rollup: object}, `${object} cannot be computed: ${message}`);
       this.#broken.set(object, Date.now() + MENDED_MS);
       await this.#saveState(object, 'filling');
       this.#seen = '';
