@@ -27,11 +27,13 @@ const MOST_PAUSE_MS = 30_000;
 export const pauseAfter = (tookMs: number): number =>
   Math.min(MOST_PAUSE_MS, Math.max(PAUSE_MS, tookMs * Math.min(MOST_PAUSE, tookMs / LONG_MS)));
 
+type Keeping = Pick<Context, 'client' | 'settings' | 'log' | 'signal'>;
+
 /**
  * Keeps the rollups up to date until the signal aborts, where no other process does. A failure is told and tried
  * again, and never ends the replication.
  */
-export async function keepRollups(context: Context): Promise<void> {
+export async function keepRollups(context: Keeping): Promise<void> {
   const {client, settings, log, signal} = context;
   const files = readMigrationFiles();
   for (let attempt = 0; !signal.aborted; ) {
@@ -62,7 +64,7 @@ export async function keepRollups(context: Context): Promise<void> {
 }
 
 async function hold(
-  {client, settings, log, signal}: Context,
+  {client, settings, log, signal}: Keeping,
   lock: {number: bigint},
   onRun: () => void,
 ): Promise<void> {
@@ -75,10 +77,12 @@ async function hold(
   await rollups.takeOver();
   let check = rollups.check({repair: true});
   let checkAt = performance.now() + CHECK_MS;
-  while (!signal.aborted) {
+  for (let isFirst = true; !signal.aborted; isFirst = false) {
     const startedAt = performance.now();
     const worked = await rollups.cycle();
     const took = performance.now() - startedAt;
+    // Somebody else may have filled them, and not have come to it.
+    if (isFirst && rollups.leftOut.length === 0) await onFilled();
     if (worked) {
       metrics.rollupSeconds.observe(took / 1000);
       onRun();
