@@ -1,5 +1,6 @@
-import {takeLock} from '../../clickhouse/lock.ts';
+import {takeLock, whileHeld} from '../../clickhouse/lock.ts';
 import {databasesOf} from '../context.ts';
+import {PipelineError} from '../failures.ts';
 import {createLog} from '../observe/log.ts';
 import {snapshotProgress} from '../observe/progress.ts';
 import {textTable} from '../observe/text-table.ts';
@@ -30,22 +31,28 @@ export async function verifyTables(
 
 /**
  * Compares the rollups behind the views with what FINAL says, and prints a line for each. Takes their keeping over from
- * a pipeline that runs, which has it back a few seconds after. 0 equal, in the end, 1 different.
+ * a pipeline that runs, which has it back a few seconds after. 0 equal, in the end, 1 different, or not compared. Throws
+ * `ch.rollups_taken` where another process takes it meanwhile.
  */
 export async function verifyViews(settings: Settings, {repair}: {repair: boolean}): Promise<number> {
   const client = clickhouseClient(settings);
   const names = databasesOf(settings);
-  const lock = await takeLock(client, names, 'rollups', {patienceMs: 10_000, fromHolder: true});
+  const fsync = settings.FRESHET_CLICKHOUSE_FSYNC;
   try {
-    const rollups = new Rollups({client, names, lock: lock!, log: createLog('warn')});
-    await rollups.takeOver();
-    const found = new Map<string, string[]>();
-    for await (const {rollup, buckets} of rollups.check({repair}))
-      found.set(rollup, [...(found.get(rollup) ?? []), ...buckets]);
-    for (const [rollup, buckets] of found) console.log(rollupLine(rollup, buckets, repair));
-    return !repair && [...found.values()].some(buckets => buckets.length > 0) ? 1 : 0;
+    const lock = await takeLock(client, names, 'rollups', {patienceMs: 10_000, fromHolder: true});
+    if (!lock) throw new PipelineError('ch.rollups_taken', 'other processes take the rollups all the time');
+    return await whileHeld(lock, async () => {
+      const rollups = new Rollups({client, names, lock, log: createLog('warn'), fsync});
+      await rollups.takeOver();
+      const found = new Map<string, string[]>();
+      for await (const {rollup, buckets} of rollups.check({repair}))
+        found.set(rollup, [...(found.get(rollup) ?? []), ...buckets]);
+      for (const [rollup, buckets] of found) console.log(rollupLine(rollup, buckets, repair));
+      for (const rollup of rollups.leftOut) console.log(`✗ ${rollup}: left out, and not compared`);
+      const isEqual = repair || [...found.values()].every(buckets => buckets.length === 0);
+      return isEqual && rollups.leftOut.length === 0 ? 0 : 1;
+    });
   } finally {
-    await lock?.release();
     await client.close();
   }
 }

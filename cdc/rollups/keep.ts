@@ -1,5 +1,5 @@
 import {setTimeout as sleep} from 'node:timers/promises';
-import {takeLock} from '../../clickhouse/lock.ts';
+import {takeLock, whileHeld} from '../../clickhouse/lock.ts';
 import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {type Context, databasesOf, migrateAll} from '../context.ts';
 import {asPipelineError} from '../failures.ts';
@@ -10,8 +10,6 @@ import {type Checked, Rollups} from './worker.ts';
 
 /** How often a process looks whether there are rollups, and nobody keeps them. */
 const LOOK_MS = 5_000;
-/** How often the holder of the lock says that it lives. */
-const ALIVE_MS = 10_000;
 /** Between two parts of the rollups that are compared with what FINAL says, which takes at most this share of the time. */
 const CHECK_MS = 2_000;
 const CHECK_SHARE = 0.02;
@@ -44,16 +42,11 @@ export async function keepRollups(context: Keeping): Promise<void> {
         await sleep(LOOK_MS, undefined, {signal}).catch(() => {});
         continue;
       }
-      // A missed one is no harm: others wait for several, and a statement looks itself whose turn it is.
-      const alive = setInterval(() => void lock.alive().catch(() => {}), ALIVE_MS);
-      try {
-        await hold(context, lock, () => {
+      await whileHeld(lock, () =>
+        hold(context, lock, () => {
           attempt = 0;
-        });
-      } finally {
-        clearInterval(alive);
-        await lock.release().catch(() => {}); // silence tells the same, later
-      }
+        }),
+      );
     } catch (thrown) {
       if (signal.aborted) return;
       const error = asPipelineError(thrown);

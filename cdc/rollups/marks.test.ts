@@ -1,4 +1,5 @@
 import test from 'ava';
+import {takeLock} from '../../clickhouse/lock.ts';
 import {migrate} from '../../clickhouse/migrate.ts';
 import {fillClickHouse, shopRows} from '../../clickhouse/testing/shop-rows.ts';
 import {createShopTables, testWarehouse} from '../../clickhouse/testing/warehouse.ts';
@@ -41,6 +42,19 @@ test('who wakes up late takes no marks from the one who has taken over', async t
   goOn();
   await settled;
   t.deepEqual(await differences(rollups), {});
+});
+
+test('what is compared under a lock that is lost is not told to be equal', async t => {
+  const warehouse = testWarehouse(t);
+  if (!warehouse) return;
+  await createShopTables(warehouse);
+  await fillClickHouse(warehouse, shopRows());
+  await migrateAndSettle(warehouse);
+  const {rollups} = await holdRollups(warehouse);
+  const parts = rollups.check({repair: false});
+  t.like(await parts.next(), {done: false});
+  await takeLock(warehouse.client, warehouse.databases, 'rollups', {patienceMs: 10_000, fromHolder: true});
+  await t.throwsAsync(parts.next(), {code: 'ch.rollups_taken'});
 });
 
 test('marks that were left of a target with another key do not keep the rollups from the one that is there', async t => {

@@ -295,6 +295,7 @@ export class Rollups {
           buckets = await this.#differences(rollup, this.#these(rollup, buckets));
         }
         if (buckets.length > 0 && repair) await this.#repair(rollup, this.#these(rollup, buckets));
+        await this.#runs.own(); // to one that was taken for dead nothing differs
         yield {rollup: rollup.object, buckets};
       }
     }
