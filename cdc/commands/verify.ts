@@ -105,8 +105,10 @@ export function verdictLines({
     ...(more > 0 ? [`✗ ${table}: and ${count(more)} keys more`] : []),
     ...(repair && repair.ahead.length > 0
       ? [
-          `! ${table}: ClickHouse has ${count(repair.ahead.length)} rows with a version above all that PostgreSQL has written, first ${repair.ahead[0]!.key}. Somebody else wrote them, and nothing that streams or is repaired can win over them. Delete them, and repair again:`,
-          `    ALTER TABLE ${repair.target} DELETE WHERE _version IN (${aheadVersions})`,
+          `! ${table}: ClickHouse has ${count(repair.ahead.length)} rows with a version above all that PostgreSQL has written, first ${repair.ahead[0]!.key}. Somebody else wrote them, and nothing that streams or is repaired can win over them. Delete them, repair again, and then the views, which are not told of a deletion:`,
+          `    ALTER TABLE ${repair.target} DELETE WHERE _version IN (${aheadVersions}) SETTINGS mutations_sync = 1`,
+          '    freshet verify --repair',
+          '    freshet verify --views --repair',
         ]
       : []),
   ];
