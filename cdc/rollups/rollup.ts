@@ -142,15 +142,21 @@ export function writeStatement(
 /**
  * The same in two statements, for a rollup that keeps images: these of the buckets in which something changes, and from
  * them its rows. The second may be done only where the first was done as a whole.
+ * @param guard a condition of all that is written
  */
-export function imagesStatements(rollup: Rollup, dirty: string, run: bigint): [images: string, rows: string] {
+export function imagesStatements(
+  rollup: Rollup,
+  dirty: string,
+  run: bigint,
+  guard: string,
+): [images: string, rows: string] {
   const {table, key, bucket} = rollup;
   const images = rollup.images!.table;
   const {keys, rest, joined, isSame} = comparison(rollup, dirty, rowsOf(rollup, dirty));
   const columns = [...keys, ...rest];
   const all = `${columns.join(', ')}, _run, _is_deleted`;
   const image = columns.map(column => `if(_is_before, ${before(column)}, ${column})`);
-  const own = `FROM ${images} WHERE _run = ${run}`;
+  const own = `FROM ${images} WHERE _run = ${run} AND ${guard}`;
   const buckets = bucket.split(', ').map(column => `if(_is_now, ${column}, ${before(column)})`);
   return [
     `INSERT INTO ${images} (${all}) SELECT ${image.join(', ')}, ${run}, _is_before
@@ -205,7 +211,7 @@ function holds(object: string, [column, type]: [column: string, type: string]): 
 const before = (column: string): string => column.replace(/^`/, '`_before_');
 
 /** What the rollup is to hold of these buckets. */
-const rowsOf = ({query}: Rollup, dirty: string): string => query.replaceAll('{dirty}', `(${dirty})`);
+const rowsOf = ({query}: Rollup, dirty: string): string => query.replaceAll('{dirty}', () => `(${dirty})`);
 
 /**
  * The same where all that changed since the rows were stored is in the images of this run; undefined where there is no such query.
@@ -217,7 +223,7 @@ export const incrementOf = (
   images: (object: string) => string,
 ): string | undefined =>
   increment
-    ?.replaceAll('{dirty}', `(${dirty})`)
+    ?.replaceAll('{dirty}', () => `(${dirty})`)
     .replaceAll(IMAGES_OF, (_, object: string) => `(${images(object)})`)
     .replaceAll(ROWS_OF, (_, object: string) => `(${images(object)} AND _is_deleted = 0)`);
 
@@ -264,7 +270,7 @@ export const literalBuckets = ({bucketType, rules}: Rollup, literals: readonly s
 
 /** Writes down the keys of rows that runs wrote, behind these. */
 export const keysStatement = ({table, keysIn, key, bucket}: Rollup, which: string): string =>
-  `INSERT INTO ${keysIn} (${union(bucket, key)}) SELECT DISTINCT ${union(bucket, key)} FROM ${table} WHERE ${which} AND _is_deleted = 0`;
+  `INSERT INTO ${keysIn} (${union(bucket, key)}) SELECT ${union(bucket, key)} FROM ${table} WHERE ${which} AND _is_deleted = 0`;
 
 const union = (...lists: string[]): string =>
   [...new Set(lists.flatMap(text => text.split(', ')))].join(', ');
