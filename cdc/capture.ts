@@ -30,7 +30,10 @@ export interface CaptureOptions {
   /** Told of each position up to which the stream was decoded, and all of it is durable. */
   readonly onStreamed: (position: Lsn) => void;
   readonly history: History;
-  /** The last transaction that was sent by an earlier run. */
+  /** Where the slot stands; what is sent again, and keepalives on the way there, are no progress. */
+  readonly confirmed: Lsn;
+  /** What an earlier run has written down: up to where it had sent all, and the last transaction of it. */
+  readonly position: Lsn;
   readonly last: Landmark | undefined;
   /** Writes down what may be acknowledged, and the last transaction before it. False where that cannot be done now. */
   readonly remember: (position: Lsn, last: Landmark | undefined) => Promise<boolean>;
@@ -84,12 +87,13 @@ class Capture {
   /** All before it is durable. */
   #durable: Lsn = NO_LSN;
   /** Written down, and so may be acknowledged. */
-  #remembered: Lsn = NO_LSN;
+  #remembered: Lsn;
   #remembering: Promise<void> | undefined;
   #last: Landmark | undefined;
 
   constructor(options: CaptureOptions) {
     this.#options = options;
+    this.#remembered = options.confirmed;
     this.#last = options.last;
     const {tracker, database, epoch, settings, history} = options;
     this.#watermarks = new Watermarks(options);
@@ -217,6 +221,10 @@ class Capture {
   /** Writes down up to where all is durable, so that a slot that stands behind it was moved by somebody else. */
   #remember(): Promise<void> {
     if (this.#durable <= this.#remembered) return Promise.resolve();
+    if (this.#durable <= this.#options.position) {
+      this.#remembered = this.#durable; // what is written down goes further, and has a later transaction to look for
+      return Promise.resolve();
+    }
     const [position, last, watermarked] = [this.#durable, this.#last, this.#watermarks.position];
     this.#remembering ??= (async () => {
       const {publisher, remember} = this.#options;
@@ -311,7 +319,7 @@ class Capture {
     const {commit, newest, transactions} = sealed;
     this.#watermarks.add(newest, ends);
     if (commit) {
-      this.#last = commit;
+      if (commit.endLsn > this.#options.position) this.#last = commit;
       this.#advance(commit.endLsn);
       metrics.transactions.inc(transactions);
       const isLast = this.#inFlight === 1 && this.#queue.length === 0;

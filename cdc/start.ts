@@ -9,7 +9,7 @@ import type {SchemaChanges} from './schema-changes.ts';
 import {isSetAsideBySink, nameOf, readingSince, type SourceRow} from './sink/registry.ts';
 import {existingTargets} from './sink/target.ts';
 import {snapshotAll, transportName, unfinished} from './snapshot/all-tables.ts';
-import {parseLsn} from './source/lsn.ts';
+import {type Lsn, NO_LSN, parseLsn} from './source/lsn.ts';
 import {clientConfig, withClient} from './source/postgres.ts';
 import {type Preflight, preflight, problemLines} from './source/preflight.ts';
 import {ReplicationConnection} from './source/replication-connection.ts';
@@ -29,7 +29,10 @@ export interface Prepared {
   readonly toRead: readonly number[];
   readonly history: History;
   readonly remembered: Remembered;
-  /** What was sent last; the next start looks for it until more was sent. */
+  /** Where the slot stands. */
+  readonly confirmed: Lsn;
+  /** What is written down of what was sent: up to where, and the last transaction. The next start looks for that until more was sent. */
+  readonly position: Lsn;
   readonly last: Landmark | undefined;
   /** Written down with every position that is acknowledged. */
   readonly circumstances: Pick<Acknowledged, 'epoch' | 'failover' | 'cluster'>;
@@ -89,7 +92,7 @@ export async function prepareSource(
       ? whyAnew({...found, before, acknowledged})
       : {why: 'this pipeline is new', newEpoch: false};
     let epoch = before?.epoch ?? highest + 1;
-    let last = acknowledged?.epoch === epoch ? acknowledged.last : undefined;
+    let goesOn = acknowledged?.epoch === epoch ? acknowledged : undefined;
     if (anew || !before?.snapshot_done) {
       const left = anew ? undefined : await unfinished(context, before, slot, checked);
       const why = anew?.why ?? 'the last one was not finished';
@@ -97,7 +100,7 @@ export async function prepareSource(
       if (anew?.newEpoch) epoch = highest + 1;
       const beginning = {before, server, left, epoch, remembered};
       await snapshotAll(context, publisher, changes, connection, checked, beginning);
-      last = undefined;
+      goesOn = undefined;
     } else if (before.timeline !== server.timeline) {
       log.warn(
         {timeline: server.timeline},
@@ -108,6 +111,7 @@ export async function prepareSource(
     const now = await withClient(config, postgres => readSlot(postgres, settings.FRESHET_SLOT));
     const keepOnStandbys = settings.FRESHET_SLOT_FAILOVER && now?.failover === false;
     if (keepOnStandbys) await connection.setFailover(settings.FRESHET_SLOT);
+    const confirmed = parseLsn(now?.confirmedFlush ?? '0/0');
     await markLost(context, publisher, checked.captured);
     const tracked = await resumeTables(context, changes, checked, epoch);
     await publisher.prepare([...tracked.tables.values()].map(({history}) => history.at(-1)!.table.schema));
@@ -120,9 +124,11 @@ export async function prepareSource(
       // The first watermark waits for all that was sent before, also by a run that ended between send and watermark.
       ends: await publisher.ends(),
       toRead: tracked.toRead,
-      history: new History(last, parseLsn(now?.confirmedFlush ?? '0/0')),
+      history: new History(goesOn?.last, confirmed),
       remembered,
-      last,
+      confirmed,
+      position: goesOn?.position ?? NO_LSN,
+      last: goesOn?.last,
       circumstances: {
         epoch,
         failover: (keepOnStandbys || now?.failover === true) && checked.standbySlots !== '',
