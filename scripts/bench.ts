@@ -1,9 +1,8 @@
 // `npm run bench`: Freshet and its peers in turn, on the same servers, with the same work.
 import {existsSync} from 'node:fs';
-import {mkdir, mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
-import {tmpdir} from 'node:os';
+import {mkdir, readFile, writeFile} from 'node:fs/promises';
 import path from 'node:path';
-import {Command, InvalidArgumentError} from 'commander';
+import {Command} from 'commander';
 import pg from 'pg';
 import {textTable} from '../cdc/observe/text-table.ts';
 import {installDebezium} from './bench/debezium.ts';
@@ -23,7 +22,8 @@ import {
 import {SYSTEMS} from './bench/systems.ts';
 import {WORKLOADS, type Workload} from './bench/workloads.ts';
 import {withWorld} from './bench/world.ts';
-import {kafkaInstalled, type Stack, StackError, startStack} from './stack/stack.ts';
+import {atLeastOne, positive} from './options.ts';
+import {kafkaInstalled, type Stack, StackError, startTemporaryStack} from './stack/stack.ts';
 
 interface Options {
   readonly workloads?: string;
@@ -34,20 +34,11 @@ interface Options {
   readonly continue: boolean;
 }
 
-const positive = (text: string): number => {
-  if (!(Number(text) > 0)) throw new InvalidArgumentError('It is a number above 0.');
-  return Number(text);
-};
-const whole = (text: string): number => {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('It is a whole number above 0.');
-  return Number(text);
-};
-
 const options = new Command('bench')
   .description('Runs Freshet and its peers on the same servers in turn; exit code 1 where a run fails.')
   .option('--workloads <name>', 'only workloads whose names have this in them; several with commas')
   .option('--systems <name>', 'only systems, the same way')
-  .option('--repeats <times>', 'how often each is run', whole, 5)
+  .option('--repeats <times>', 'how often each is run', atLeastOne, 5)
   .option('--scale <factor>', 'how much work: 1 is a backlog of a million rows', positive, 1)
   .option('--out <folder>', 'where the report goes', 'docs/benchmarks')
   .option('--continue', 'go on with the report that is there, which was broken off', false)
@@ -82,13 +73,10 @@ async function bench(): Promise<number> {
   });
   if (plan.length === 0) throw new StackError('No workload and system are called that together: see --help.');
   if (plan.some(({system}) => system.name === 'debezium')) await installDebezium();
-  const dataDir = await mkdtemp(path.join(tmpdir(), 'freshet-bench-'));
-  const ports = {postgres: 0, kafka: 0, clickhouseHttp: 0, clickhouseNative: 0};
   const startedAt = Date.now();
   let stack: Stack | undefined;
   try {
-    // Not durable: what the disk of this machine takes to sync is not what is compared.
-    stack = await startStack({dataDir, kafka: true, ports, durable: false});
+    stack = await startTemporaryStack('bench', {kafka: true});
     await calm(stack);
     const machine = await describeMachine(stack);
     const earlier = options.continue ? await earlierReport(machine) : undefined;
@@ -109,7 +97,7 @@ async function bench(): Promise<number> {
       failed: outcomes.flatMap(({values, failed = '', ...line}) => (values ? [] : [{...line, failed}])),
     });
     for (const [at, one] of left.entries()) {
-      const outcome = await run(stack, dataDir, at, one);
+      const outcome = await run(stack, at, one);
       outcomes.push(outcome);
       const minutes = ((Date.now() - startedAt) / 60_000 / (at + 1)) * (left.length - at - 1);
       console.log(`${at + 1}/${left.length} ${told(outcome)}, ${minutes.toFixed(1)} min left`);
@@ -123,7 +111,6 @@ async function bench(): Promise<number> {
     return failed.length > 0 ? 1 : 0;
   } finally {
     await stack?.stop();
-    await rm(dataDir, {recursive: true, force: true});
   }
 }
 
@@ -161,13 +148,12 @@ async function calm({pgUrl}: Stack): Promise<void> {
 
 async function run(
   stack: Stack,
-  dataDir: string,
   at: number,
   {workload, system, repeat}: {workload: Workload; system: System; repeat: number},
 ): Promise<Outcome> {
   const outcome = {workload: workload.name, system: system.name, repeat};
   const name = `bench_${at + 1}`;
-  const folder = path.join(dataDir, name);
+  const folder = path.join(stack.dataDir, name);
   await mkdir(folder);
   const {warm, measured} = sizes(workload, options.scale);
   let done: Outcome = {...outcome, failed: 'it was not measured'};
@@ -191,7 +177,14 @@ async function run(
       async world => {
         // A backlog is written in commits that nobody waits for.
         if (workload.kind === 'stream') await world.pg.query('SET synchronous_commit = off');
-        const ground = {name, world, stack, workload, folder, broker: path.join(dataDir, 'kafka', 'data')};
+        const ground = {
+          name,
+          world,
+          stack,
+          workload,
+          folder,
+          broker: path.join(stack.dataDir, 'kafka', 'data'),
+        };
         done = {...outcome, values: await measure(ground, system, options.scale)};
       },
     );
