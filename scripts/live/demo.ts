@@ -1,6 +1,6 @@
 import {spawn} from 'node:child_process';
 import {once} from 'node:events';
-import {createWriteStream, existsSync, rmSync} from 'node:fs';
+import {createWriteStream, rmSync} from 'node:fs';
 import {writeFile} from 'node:fs/promises';
 import {createServer} from 'node:net';
 import path from 'node:path';
@@ -56,6 +56,7 @@ export async function startDemo(options: {
   };
   const environment = {...withoutOtherServers(process.env), ...own};
   const settings = loadSettings(environment);
+  process.once('exit', () => rmSync(CONFIG, {force: true}));
   await writeFile(
     CONFIG,
     Object.entries(own)
@@ -108,7 +109,6 @@ export async function startDemo(options: {
       clearTimeout(late);
       await client.close();
       log.end();
-      if (existsSync(CONFIG)) rmSync(CONFIG);
     },
   };
 }
