@@ -50,9 +50,9 @@ export const PLANTED: Readonly<Record<string, readonly Planted[]>> = {
   'schema-change-a-row-late': [
     {
       file: 'cdc/kafka/change-decoder.ts',
-      find: 'readonly #routes = new Map<number, EnvelopeWriter>();',
+      find: 'readonly #routes = new Map<number, Route>();',
       replace:
-        'readonly #routes = new Map<number, EnvelopeWriter>(); #late = new Map<number, EnvelopeWriter>();',
+        'readonly #routes = new Map<number, Route>(); #late = new Map<number, Route>();',
     },
     {
       file: 'cdc/kafka/change-decoder.ts',
