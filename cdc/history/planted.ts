@@ -51,8 +51,7 @@ export const PLANTED: Readonly<Record<string, readonly Planted[]>> = {
     {
       file: 'cdc/kafka/change-decoder.ts',
       find: 'readonly #routes = new Map<number, Route>();',
-      replace:
-        'readonly #routes = new Map<number, Route>(); #late = new Map<number, Route>();',
+      replace: 'readonly #routes = new Map<number, Route>(); #late = new Map<number, Route>();',
     },
     {
       file: 'cdc/kafka/change-decoder.ts',

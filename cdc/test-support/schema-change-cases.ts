@@ -183,6 +183,11 @@ export function schemaChangeCases(test: TestFn, triggers: 'auto' | 'off'): void 
     await pg.query(
       'ALTER TABLE d4k ALTER k TYPE numeric(20,0); INSERT INTO d4k VALUES (12345678901234567890, 1); DELETE FROM d4k WHERE k = 7',
     );
+    // Without triggers the row may come before the change is known: the table is set aside until it was read again.
+    await until(
+      running,
+      async () => (await query('SELECT toString(k) AS k FROM {an}.d4k'))[0]?.k === '12345678901234567890',
+    );
     await equal(t, running);
     t.deepEqual(await query("SELECT state FROM {cdc}._tables FINAL WHERE table_name = 'd4k'"), [
       {state: 'streaming'},
