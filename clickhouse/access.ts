@@ -1,5 +1,5 @@
 import {createHash} from 'node:crypto';
-import {chLiteral, chName} from '../cdc/sink/clickhouse.ts';
+import {chLiteral, chName, RIGHT_AGGREGATES} from '../cdc/sink/clickhouse.ts';
 
 interface Limit {
   value: number;
@@ -61,6 +61,7 @@ export const ACCESS = {
       max_result_rows: {value: 200_000},
       max_concurrent_queries_for_user: {value: 40},
       os_thread_priority: {value: READERS_NICE},
+      compile_aggregate_expressions: {value: RIGHT_AGGREGATES.compile_aggregate_expressions},
     },
     // The plugin sends the time limit with every query, and ad-hoc filters as additional_table_filters.
     changeable: ['max_execution_time', 'additional_table_filters'],
@@ -82,6 +83,7 @@ export const ACCESS = {
       // Above 0: steps back while queries of a lower number run.
       priority: {value: 10, min: 10, max: 100},
       os_thread_priority: {value: READERS_NICE},
+      compile_aggregate_expressions: {value: RIGHT_AGGREGATES.compile_aggregate_expressions},
     },
     changeable: [],
     hourly: {queries: 2000, execution_time: 3600},

@@ -18,6 +18,9 @@ const AS_EXPLORER: Readonly<Record<string, string>> = {
   ...Object.fromEntries(Object.entries(limits).map(([name, {value}]) => [name, String(value)])),
 };
 
+/** Limits that a client of 2018 refuses. */
+const YOUNG = new Set(['os_thread_priority', 'compile_aggregate_expressions']);
+
 /** Without a query: `clickhouse-client` on the database of the views. With one: runs it and prints a table. */
 export async function sql(settings: Settings, query: string | undefined): Promise<number> {
   if (query !== undefined) return print(settings, query);
@@ -29,7 +32,7 @@ export async function sql(settings: Settings, query: string | undefined): Promis
     );
   }
   const password = settings.FRESHET_CLICKHOUSE_PASSWORD;
-  // Debian's is of 2018 (18.16) and knows nothing of the environment, nor of os_thread_priority.
+  // Debian's is of 2018 (18.16) and knows nothing of the environment, nor of some of the limits.
   const isOld = Number(/version (\d+)/.exec(stdout)?.[1]) < 21;
   const file = isOld && password !== '' ? passwordFile(password) : undefined;
   const child = spawn(
@@ -40,7 +43,7 @@ export async function sql(settings: Settings, query: string | undefined): Promis
       `--user=${settings.FRESHET_CLICKHOUSE_USER}`,
       `--database=${settings.FRESHET_ANALYTICS_DATABASE}`,
       ...Object.entries(AS_EXPLORER)
-        .filter(([name]) => !isOld || name !== 'os_thread_priority')
+        .filter(([name]) => !(isOld && YOUNG.has(name)))
         .map(([name, value]) => `--${name}=${value}`),
       ...(file ? [`--config-file=${file.name}`] : []),
     ],

@@ -1,6 +1,7 @@
 import {randomBytes} from 'node:crypto';
 import {type ClickHouseClient, createClient} from '@clickhouse/client';
 import type {ExecutionContext} from 'ava';
+import {RIGHT_AGGREGATES} from '../../cdc/sink/clickhouse.ts';
 import {skip} from '../../scripts/stack/skip.ts';
 import {statementsOf} from '../migration-files.ts';
 import {AS_TEXT} from './answers.ts';
@@ -28,6 +29,7 @@ export function testWarehouse(t: ExecutionContext): TestWarehouse | null {
     log: {level: 127},
     clickhouse_settings: {
       async_insert: 0,
+      ...RIGHT_AGGREGATES,
       ...AS_TEXT,
     },
   });

@@ -48,8 +48,9 @@ FROM (
     sum(facts.units) AS units,
     sum(facts.line_total) AS line_total,
     sum(facts.revenue) AS revenue,
-    minIf(at, facts.orders = 1) AS first_order_at,
-    maxIf(at, facts.orders = 1) AS last_order_at
+    -- By numbers: see RIGHT_AGGREGATES, which not every reader has.
+    fromUnixTimestamp64Micro(minIf(toUnixTimestamp64Micro(at), facts.orders = 1), 'UTC') AS first_order_at,
+    fromUnixTimestamp64Micro(maxIf(toUnixTimestamp64Micro(at), facts.orders = 1), 'UTC') AS last_order_at
   FROM {analytics}.sales_facts_v1 AS facts
   WHERE facts.customer_id IS NOT NULL
   GROUP BY customer_id

@@ -10,7 +10,8 @@ CREATE OR REPLACE VIEW {analytics}.other_currencies_v1 {on_cluster} (
 SELECT
   currency,
   count() AS orders,
-  max(at) AS newest_at
+  -- By numbers: see RIGHT_AGGREGATES, which not every reader has.
+  fromUnixTimestamp64Micro(max(toUnixTimestamp64Micro(at)), 'UTC') AS newest_at
 FROM {cdc}._foreign_orders_v1 FINAL
 GROUP BY currency
 ORDER BY orders DESC, currency
