@@ -101,10 +101,6 @@ export const FAILURES = {
     reaction: 'halt',
     hint: 'set FRESHET_TIME_ZONE and FRESHET_CURRENCY back; or stop the pipeline, run `freshet migrate --anew`, and start it: the views are filled anew',
   },
-  'ch.rollup_mismatch': {
-    reaction: 'halt',
-    hint: 'a column came to hold more than its rollup does: add a version of its file in clickhouse/rollups/ with a wider type; until then the metrics stand still',
-  },
   'ch.rollups_taken': {
     reaction: 'retry',
     hint: 'another process took this one for dead; it goes on there, and this one waits',

@@ -6,8 +6,6 @@ import {type Names, statementsOf} from './migration-files.ts';
 
 /** Who holds it says that he lives more often than that: silence means he died. */
 export const DEAD_AFTER_SECONDS = 30;
-/** How often who holds it for long says so. */
-const ALIVE_MS = 10_000;
 
 /**
  * Claims are numbered. All who want number n insert with the same deduplication token, so ClickHouse keeps the
@@ -99,16 +97,4 @@ export async function takeLock(
     }
   } while (performance.now() < giveUpAt);
   return undefined;
-}
-
-/** Does the work, says meanwhile that it lives, and releases the lock behind it. */
-export async function whileHeld<T>(lock: Lock, work: () => Promise<T>): Promise<T> {
-  // A missed one is no harm: others wait for several.
-  const alive = setInterval(() => void lock.alive().catch(() => {}), ALIVE_MS);
-  try {
-    return await work();
-  } finally {
-    clearInterval(alive);
-    await lock.release().catch(() => {}); // silence tells the same, later
-  }
 }

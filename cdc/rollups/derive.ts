@@ -52,7 +52,7 @@ export class Writer {
     const old = this.#images.get(table);
     if (old !== undefined) await this.#dropImages(table, old);
     this.#images.set(table, run);
-    const [images, rows] = imagesStatements(rollup, buckets, run, this.#runs.guard);
+    const [images, rows] = imagesStatements(rollup, buckets, run);
     return (await this.#runs.write(images)) > 0 ? this.#runs.write(rows) : 0;
   }
 }

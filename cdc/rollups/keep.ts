@@ -1,5 +1,5 @@
 import {setTimeout as sleep} from 'node:timers/promises';
-import {takeLock, whileHeld} from '../../clickhouse/lock.ts';
+import {takeLock} from '../../clickhouse/lock.ts';
 import {readMigrationFiles} from '../../clickhouse/migration-files.ts';
 import {type Context, databasesOf, migrateAll} from '../context.ts';
 import {asPipelineError} from '../failures.ts';
@@ -10,6 +10,8 @@ import {type Checked, Rollups} from './worker.ts';
 
 /** How often a process looks whether there are rollups, and nobody keeps them. */
 const LOOK_MS = 5_000;
+/** How often the holder of the lock says that it lives. */
+const ALIVE_MS = 10_000;
 /** Between two parts of the rollups that are compared with what FINAL says, which takes at most this share of the time. */
 const CHECK_MS = 2_000;
 const CHECK_SHARE = 0.02;
@@ -25,13 +27,11 @@ const MOST_PAUSE_MS = 30_000;
 export const pauseAfter = (tookMs: number): number =>
   Math.min(MOST_PAUSE_MS, Math.max(PAUSE_MS, tookMs * Math.min(MOST_PAUSE, tookMs / LONG_MS)));
 
-type Keeping = Pick<Context, 'client' | 'settings' | 'log' | 'signal'>;
-
 /**
  * Keeps the rollups up to date until the signal aborts, where no other process does. A failure is told and tried
  * again, and never ends the replication.
  */
-export async function keepRollups(context: Keeping): Promise<void> {
+export async function keepRollups(context: Context): Promise<void> {
   const {client, settings, log, signal} = context;
   const files = readMigrationFiles();
   for (let attempt = 0; !signal.aborted; ) {
@@ -42,11 +42,16 @@ export async function keepRollups(context: Keeping): Promise<void> {
         await sleep(LOOK_MS, undefined, {signal}).catch(() => {});
         continue;
       }
-      await whileHeld(lock, () =>
-        hold(context, lock, () => {
+      // A missed one is no harm: others wait for several, and a statement looks itself whose turn it is.
+      const alive = setInterval(() => void lock.alive().catch(() => {}), ALIVE_MS);
+      try {
+        await hold(context, lock, () => {
           attempt = 0;
-        }),
-      );
+        });
+      } finally {
+        clearInterval(alive);
+        await lock.release().catch(() => {}); // silence tells the same, later
+      }
     } catch (thrown) {
       if (signal.aborted) return;
       const error = asPipelineError(thrown);
@@ -57,25 +62,27 @@ export async function keepRollups(context: Keeping): Promise<void> {
 }
 
 async function hold(
-  {client, settings, log, signal}: Keeping,
+  {client, settings, log, signal}: Context,
   lock: {number: bigint},
   onRun: () => void,
 ): Promise<void> {
-  const onFilled = async (): Promise<void> => {
-    await migrateAll(client, settings, log);
-  };
-  const names = databasesOf(settings);
-  const fsync = settings.FRESHET_CLICKHOUSE_FSYNC;
-  const rollups = new Rollups({client, names, lock, log, signal, fsync, onFilled});
+  const rollups = new Rollups({
+    client,
+    names: databasesOf(settings),
+    lock,
+    log,
+    signal,
+    onFilled: async () => {
+      await migrateAll(client, settings, log);
+    },
+  });
   await rollups.takeOver();
   let check = rollups.check({repair: true});
   let checkAt = performance.now() + CHECK_MS;
-  for (let isFirst = true; !signal.aborted; isFirst = false) {
+  while (!signal.aborted) {
     const startedAt = performance.now();
     const worked = await rollups.cycle();
     const took = performance.now() - startedAt;
-    // Somebody else may have filled them, and not have come to it.
-    if (isFirst && rollups.leftOut.length === 0) await onFilled();
     if (worked) {
       metrics.rollupSeconds.observe(took / 1000);
       onRun();

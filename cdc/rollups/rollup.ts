@@ -142,21 +142,15 @@ export function writeStatement(
 /**
  * The same in two statements, for a rollup that keeps images: these of the buckets in which something changes, and from
  * them its rows. The second may be done only where the first was done as a whole.
- * @param guard a condition of all that is written
  */
-export function imagesStatements(
-  rollup: Rollup,
-  dirty: string,
-  run: bigint,
-  guard: string,
-): [images: string, rows: string] {
+export function imagesStatements(rollup: Rollup, dirty: string, run: bigint): [images: string, rows: string] {
   const {table, key, bucket} = rollup;
   const images = rollup.images!.table;
   const {keys, rest, joined, isSame} = comparison(rollup, dirty, rowsOf(rollup, dirty));
   const columns = [...keys, ...rest];
   const all = `${columns.join(', ')}, _run, _is_deleted`;
   const image = columns.map(column => `if(_is_before, ${before(column)}, ${column})`);
-  const own = `FROM ${images} WHERE _run = ${run} AND ${guard}`;
+  const own = `FROM ${images} WHERE _run = ${run}`;
   const buckets = bucket.split(', ').map(column => `if(_is_now, ${column}, ${before(column)})`);
   return [
     `INSERT INTO ${images} (${all}) SELECT ${image.join(', ')}, ${run}, _is_before
@@ -168,7 +162,7 @@ export function imagesStatements(
 
 /** What the buckets are to hold, beside what is stored of them: `_is_now` and `_was` tell which of the two there is. */
 function comparison(
-  {object, table, columns, key, bucket, keysIn, isKeyed, isCompared}: Rollup,
+  {table, columns, key, bucket, keysIn, isKeyed, isCompared}: Rollup,
   dirty: string,
   query: string,
 ): {keys: string[]; rest: string[]; joined: string; isSame: string} {
@@ -178,14 +172,12 @@ function comparison(
   const same = rest.map(
     column => `ifNull(${column} = ${before(column)}, isNull(${column}) AND isNull(${before(column)}))`,
   );
-  // Always true: a source's column may come to hold more than the rollup's, and that must not be cut off without a word.
-  const fits = ['true', ...[...columns].flatMap(column => holds(object, column))].join(' AND ');
   // Every key that the buckets ever had, and the rows that they have.
   const ever = `FROM ${keysIn} WHERE (${bucket}) IN (${dirty})`;
   const current = `FROM ${table} FINAL WHERE ${isKeyed ? `(${key}) IN (SELECT ${key} ${ever})` : `(${bucket}) IN (${dirty})`}`;
   const joined = `(
-      SELECT ${[...columns].map(([column, type]) => `CAST(${column}, ${chLiteral(type)}) AS ${column}`).join(', ')}, ${fits} AS _is_now
-      FROM (${query}) AS what
+      SELECT ${[...columns].map(([column, type]) => `CAST(${column}, ${chLiteral(type)}) AS ${column}`).join(', ')}, true AS _is_now
+      FROM (${query})
     ) AS computed
     FULL JOIN (
       SELECT ${isCompared ? '' : 'DISTINCT '}${stored.join(', ')}, true AS _was ${isCompared ? current : ever}
@@ -193,25 +185,11 @@ function comparison(
   return {keys, rest, joined, isSame: `(${['_is_now', '_was', ...same].join(' AND ')})`};
 }
 
-/** A condition that is true, or throws where the column does not hold what the query gives. Nothing is compared where both are of one type. */
-function holds(object: string, [column, type]: [column: string, type: string]): string[] {
-  if (UNCOMPARABLE.test(type)) return [];
-  const [given, own] = [`what.${column}`, chLiteral(type)];
-  const isSame = `toTypeName(${given}) = ${own} OR ifNull(CAST(${given}, ${own}) = ${given}, isNull(${given}))`;
-  const [before, behind] = [
-    `${object}.${column} is ${type}, and does not hold a value of its query, which is `,
-    '.',
-  ];
-  return [
-    `throwIf(NOT (${isSame}), concat(${chLiteral(before)}, toTypeName(${given}), ${chLiteral(behind)})) = 0`,
-  ];
-}
-
 /** Name that a column has beside what it is computed to be now. */
 const before = (column: string): string => column.replace(/^`/, '`_before_');
 
 /** What the rollup is to hold of these buckets. */
-const rowsOf = ({query}: Rollup, dirty: string): string => query.replaceAll('{dirty}', () => `(${dirty})`);
+const rowsOf = ({query}: Rollup, dirty: string): string => query.replaceAll('{dirty}', `(${dirty})`);
 
 /**
  * The same where all that changed since the rows were stored is in the images of this run; undefined where there is no such query.
@@ -223,7 +201,7 @@ export const incrementOf = (
   images: (object: string) => string,
 ): string | undefined =>
   increment
-    ?.replaceAll('{dirty}', () => `(${dirty})`)
+    ?.replaceAll('{dirty}', `(${dirty})`)
     .replaceAll(IMAGES_OF, (_, object: string) => `(${images(object)})`)
     .replaceAll(ROWS_OF, (_, object: string) => `(${images(object)} AND _is_deleted = 0)`);
 
@@ -270,7 +248,7 @@ export const literalBuckets = ({bucketType, rules}: Rollup, literals: readonly s
 
 /** Writes down the keys of rows that runs wrote, behind these. */
 export const keysStatement = ({table, keysIn, key, bucket}: Rollup, which: string): string =>
-  `INSERT INTO ${keysIn} (${union(bucket, key)}) SELECT ${union(bucket, key)} FROM ${table} WHERE ${which} AND _is_deleted = 0`;
+  `INSERT INTO ${keysIn} (${union(bucket, key)}) SELECT DISTINCT ${union(bucket, key)} FROM ${table} WHERE ${which} AND _is_deleted = 0`;
 
 const union = (...lists: string[]): string =>
   [...new Set(lists.flatMap(text => text.split(', ')))].join(', ');

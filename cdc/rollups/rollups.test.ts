@@ -3,7 +3,7 @@ import {migrate} from '../../clickhouse/migrate.ts';
 import {fillClickHouse, shopRows} from '../../clickhouse/testing/shop-rows.ts';
 import {createShopTables, type TestWarehouse, testWarehouse} from '../../clickhouse/testing/warehouse.ts';
 import {PipelineError} from '../failures.ts';
-import {differences, holdRollups, migrateAndSettle} from './testing/hold-rollups.ts';
+import {holdRollups, migrateAndSettle} from './testing/hold-rollups.ts';
 import {RandomShop} from './testing/random-shop.ts';
 import type {Rollups} from './worker.ts';
 
@@ -48,6 +48,14 @@ test('a view shows its rollup once that is full, and then what FINAL shows', asy
   t.deepEqual((await migrate(warehouse)).waiting, []);
   await equal(t, warehouse, 'filled');
 });
+
+/** Buckets that differ, by rollup. */
+async function differences(rollups: Rollups, repair = false): Promise<Record<string, readonly string[]>> {
+  const found: Record<string, readonly string[]> = {};
+  for await (const {rollup, buckets} of rollups.check({repair}))
+    if (buckets.length > 0) found[rollup] = buckets;
+  return found;
+}
 
 class Killed extends Error {}
 

@@ -75,7 +75,14 @@ export class Runs {
    */
   async takeOver(tables: readonly string[]): Promise<bigint> {
     const {client} = this.#options;
-    await this.endEarlier();
+    const found = await rows(
+      client,
+      z.object({query_id: z.string()}),
+      'SELECT query_id FROM system.processes WHERE startsWith(query_id, {prefix: String})',
+      {prefix: this.#queryPrefix},
+    );
+    for (const {query_id} of found)
+      await client.command({query: `KILL QUERY WHERE query_id = ${chLiteral(query_id)} SYNC`});
     const newest = ['max(run)', ...tables.map(table => `(SELECT max(_run) FROM ${table})`)].join(', ');
     const [known] = await rows(
       client,
@@ -91,24 +98,7 @@ export class Runs {
     return this.#last;
   }
 
-  /** Ends the statements of claims before this one, and waits until they have. */
-  async endEarlier(): Promise<void> {
-    const {client, claim} = this.#options;
-    const found = await rows(
-      client,
-      z.object({query_id: z.string()}),
-      'SELECT query_id FROM system.processes WHERE startsWith(query_id, {prefix: String})',
-      {prefix: this.#queryPrefix},
-    );
-    for (const {query_id} of found) {
-      // The name of another database may go on where this one's ends.
-      const [, of] = /^(\d+)-[\da-f-]{36}$/.exec(query_id.slice(this.#queryPrefix.length)) ?? [];
-      if (of !== undefined && BigInt(of) < claim)
-        await client.command({query: `KILL QUERY WHERE query_id = ${chLiteral(query_id)} SYNC`});
-    }
-  }
-
-  /** One for all holders of the lock; a claim and a UUID follow. */
+  /** One for all holders of the lock. */
   get #queryPrefix(): string {
     return `freshet-rollups-${this.#options.names.cdc}-`;
   }
@@ -143,11 +133,11 @@ export class Runs {
 
   /** Gives how many rows were written. */
   async write(query: string): Promise<number> {
-    const {client, claim, signal, beforeWrite} = this.#options;
+    const {client, signal, beforeWrite} = this.#options;
     failpoint('rollups.before_write');
     await beforeWrite?.();
     try {
-      const query_id = `${this.#queryPrefix}${claim}-${randomUUID()}`;
+      const query_id = `${this.#queryPrefix}${randomUUID()}`;
       const {summary} = await client.command({
         query,
         query_id,

@@ -3,9 +3,6 @@ import {z} from 'zod';
 import type {Names} from '../../clickhouse/migration-files.ts';
 import {columnsOf, NAME, nameIn} from '../../clickhouse/rollup-tables.ts';
 import {type ClickHouseClient, chName, command, rows} from '../sink/clickhouse.ts';
-import {FSYNC} from '../sink/target.ts';
-import type {Runs} from './runs.ts';
-import type {RollupsOptions} from './worker.ts';
 
 /**
  * A table of the source that rollups are computed from. Whatever is written to its target leaves a mark, the key and
@@ -39,17 +36,10 @@ export interface MarkedSource extends Source {
 
 export const MARKS = '_marks_';
 export const BATCH = '_batch_';
-/** Between looks whether inserts have ended; where that takes several seconds it is told. */
-const LOOK_MS = 20;
-const LOOKS_TOLD = 250;
 /** A batch of an earlier claim that nobody can add to any more. */
 const LEFT = '_left';
 
-const Shown = z.object({
-  name: z.string(),
-  as_select: z.string(),
-  types: z.array(z.tuple([z.string(), z.string()])),
-});
+const Shown = z.object({name: z.string(), as_select: z.string()});
 const Table = z.object({name: z.string(), uuid: z.string(), sorting_key: z.string(), as_select: z.string()});
 const Column = z.object({table: z.string(), name: z.string(), type: z.string(), value: z.string()});
 
@@ -78,11 +68,7 @@ export async function readSources(
   const shown = await rows(
     client,
     Shown,
-    `SELECT name, as_select, types FROM system.tables AS t JOIN (
-       SELECT table, groupArray((name, type)) AS types FROM system.columns
-       WHERE database = {analytics: String} AND table IN {wanted: Array(String)} GROUP BY table
-     ) AS c ON c.table = t.name
-     WHERE database = {analytics: String} AND name IN {wanted: Array(String)}`,
+    `SELECT name, as_select FROM system.tables WHERE database = {analytics: String} AND name IN {wanted: Array(String)}`,
     {analytics: names.analytics, wanted: [...wanted.keys()]},
   );
   const targets = new Map(shown.map(({name, as_select}) => [name, tableIn(as_select)]));
@@ -122,12 +108,9 @@ export async function readSources(
       definition: JSON.stringify([
         table.uuid,
         [...(wanted.get(name) ?? [])].sort().map(column => {
-          const {as_select, types} = shown.find(view => view.name === name)!;
-          const stored = storedAs(as_select, column);
+          const stored = storedAs(shown.find(view => view.name === name)!.as_select, column);
           const found = columns.find(other => other.table === table.name && other.name === stored);
-          // A view goes on showing the type that a column had when it was made.
-          const as = types.find(([other]) => other === column)?.[1];
-          return [column, stored, found?.type, found?.value, as];
+          return [column, stored, found?.type, found?.value];
         }),
       ]),
       keyColumns,
@@ -135,12 +118,7 @@ export async function readSources(
       marks: chName(names.cdc, MARKS + name),
       batch: chName(names.cdc, `${BATCH}${name}_${claim}`),
       hasMarks,
-      // By its name and its UUID: a table that was restored, or made again, has another one, and the view the old one.
-      isMarked:
-        hasMarks &&
-        view !== undefined &&
-        tableIn(view.as_select) === table.name &&
-        view.as_select.includes(table.uuid),
+      isMarked: hasMarks && view !== undefined && tableIn(view.as_select) === table.name,
     };
   });
 }
@@ -152,10 +130,10 @@ const viewOf = (name: string): string => `${MARKS}${name}_mv`;
  * that what is computed from the source must be filled. Marks of the target before stay: an INSERT may be writing one.
  */
 export async function markSource(
-  options: Pick<RollupsOptions, 'client' | 'names' | 'log' | 'signal' | 'fsync'>,
+  client: ClickHouseClient,
+  names: Names,
   source: MarkedSource,
 ): Promise<void> {
-  const {client, names, fsync} = options;
   const {key, target, uuid, marks, batch, hasMarks} = source;
   const view = chName(names.cdc, viewOf(source.name));
   const onCluster = names.cluster ? ` ON CLUSTER ${chName(names.cluster)}` : '';
@@ -166,12 +144,12 @@ export async function markSource(
       await command(client, `DROP TABLE IF EXISTS ${table}${onCluster} SYNC`);
   await command(
     client,
-    `CREATE TABLE IF NOT EXISTS ${marks}${onCluster} ENGINE = MergeTree ORDER BY (${key})${fsync ? ` SETTINGS ${FSYNC}` : ''}
+    `CREATE TABLE IF NOT EXISTS ${marks}${onCluster} ENGINE = MergeTree ORDER BY (${key})
      COMMENT 'Rows of ${source.name} that were written, and are not in the rollups yet' EMPTY AS ${marked}`,
   );
   await makeBatch(client, source, onCluster);
   await command(client, `CREATE MATERIALIZED VIEW ${view}${onCluster} TO ${marks} AS ${marked}`);
-  await insertsEnd(options, source);
+  await insertsEnd(client);
 }
 
 export async function makeBatch(client: ClickHouseClient, source: Source, onCluster = ''): Promise<void> {
@@ -179,56 +157,46 @@ export async function makeBatch(client: ClickHouseClient, source: Source, onClus
 }
 
 /** An INSERT that began before the view was made does not write to it, and its rows may come later. */
-async function insertsEnd(
-  {client, log, signal}: Pick<RollupsOptions, 'client' | 'log' | 'signal'>,
-  {name, targetName}: Source,
-): Promise<void> {
+async function insertsEnd(client: ClickHouseClient): Promise<void> {
   const Running = z.object({query_id: z.string()});
-  const sql = `SELECT query_id FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND position(query, {target: String}) > 0`;
-  const target = chName(targetName).slice(1, -1); // with or without quotes around it
-  let running = await rows(client, Running, sql, {target});
-  for (let look = 1; running.length > 0; look++) {
-    const ids = running.map(({query_id}) => query_id);
-    if (look % LOOKS_TOLD === 0)
-      log.info({source: name, queries: ids}, `${name}: waiting for inserts to end`);
-    await sleep(LOOK_MS, undefined, {signal});
-    running = await rows(client, Running, `${sql} AND query_id IN {ids: Array(String)}`, {target, ids});
+  const sql = "SELECT query_id FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush')";
+  let running = await rows(client, Running, sql);
+  while (running.length > 0) {
+    await sleep(20);
+    running = await rows(client, Running, `${sql} AND query_id IN {ids: Array(String)}`, {
+      ids: running.map(({query_id}) => query_id),
+    });
   }
 }
 
-/** Marks that an earlier claim took, and did not finish, go into the batches of this one, which are there. */
+/** Marks that an earlier claim took, and did not finish, go into the batches of this one. */
 export async function adoptBatches(
   client: ClickHouseClient,
   names: Names,
   sources: readonly Source[],
-  {claim, runs}: {claim: bigint; runs: Runs},
+  claim: bigint,
 ): Promise<void> {
   const found = await rows(
     client,
-    z.object({name: z.string(), columns: z.string()}),
-    `SELECT table AS name, toString(arraySort(groupArray((position, name, type)))) AS columns FROM system.columns
-     WHERE database = {cdc: String} AND startsWith(table, {batch: String}) GROUP BY table ORDER BY endsWith(table, {left: String}) DESC`,
-    {cdc: names.cdc, batch: BATCH, left: LEFT},
+    z.object({name: z.string()}),
+    `SELECT name FROM system.tables WHERE database = {cdc: String} AND startsWith(name, {batch: String}) AND NOT endsWith(name, {own: String})`,
+    {cdc: names.cdc, batch: BATCH, own: `_${claim}`},
   );
-  for (const {name, columns} of found) {
-    const [, of, by] = new RegExp(`^${BATCH}(.+)_(\\d+)(?:${LEFT})?$`).exec(name) ?? [];
+  for (const {name} of found) {
+    const [, of] = new RegExp(`^${BATCH}(.+)_\\d+(?:${LEFT})?$`).exec(name) ?? [];
     const source = sources.find(candidate => candidate.name === of);
-    // One that cannot be read now goes on being marked; what a later claim took is of whoever has taken over since.
-    if (!source || BigInt(by!) >= claim) continue;
+    if (!source) continue; // it cannot be read now, and goes on being marked
     const left = name.endsWith(LEFT) ? name : name + LEFT;
-    // Its owner, if it still lives, can take no more marks into it, and what it had begun to take is in it or ends.
+    // Its owner, if it still lives, can take no more marks into it.
     if (left !== name)
       await command(client, `RENAME TABLE ${chName(names.cdc, name)} TO ${chName(names.cdc, left)}`);
-    await runs.endEarlier();
-    // Those of another key are of a target that is read no more, and what is computed from this one is filled anew.
-    if (found.some(own => chName(names.cdc, own.name) === source.batch && own.columns === columns))
-      await movePart(runs, chName(names.cdc, left), source.batch);
+    await movePart(client, chName(names.cdc, left), source.batch);
     await command(client, `DROP TABLE ${chName(names.cdc, left)} SYNC`);
   }
 }
 
-const movePart = (runs: Runs, from: string, to: string): Promise<number> =>
-  runs.write(`ALTER TABLE ${from} MOVE PARTITION tuple() TO TABLE ${to}`);
+const movePart = (client: ClickHouseClient, from: string, to: string): Promise<void> =>
+  command(client, `ALTER TABLE ${from} MOVE PARTITION tuple() TO TABLE ${to}`);
 
 const Counts = z.object({marks: z.array(z.coerce.number())});
 
@@ -240,17 +208,13 @@ async function countRows(client: ClickHouseClient, tables: readonly string[]): P
 }
 
 /** Takes all marks there are; gives how many each batch has now. */
-export async function takeMarks(
-  client: ClickHouseClient,
-  sources: readonly Source[],
-  runs: Runs,
-): Promise<number[]> {
+export async function takeMarks(client: ClickHouseClient, sources: readonly Source[]): Promise<number[]> {
   const waiting = await countRows(
     client,
     sources.map(({marks}) => marks),
   );
   for (const [i, source] of sources.entries())
-    if (waiting[i]! > 0) await movePart(runs, source.marks, source.batch);
+    if (waiting[i]! > 0) await movePart(client, source.marks, source.batch);
   return countRows(
     client,
     sources.map(({batch}) => batch),

@@ -4,7 +4,7 @@ import {type MigrationFile, type Names, readMigrationFiles} from '../../clickhou
 import {readSchemaState, refuseMadeOtherwise} from '../../clickhouse/migration-history.ts';
 import {asPipelineError} from '../failures.ts';
 import type {Log} from '../observe/log.ts';
-import {type ClickHouseClient, chLiteral, chName, insertRows, rows} from '../sink/clickhouse.ts';
+import {type ClickHouseClient, chName, insertRows, rows} from '../sink/clickhouse.ts';
 import {derive, type Touched, Writer} from './derive.ts';
 import {bucketParts, markPieces} from './parts.ts';
 import {differencesQuery, keysStatement, literalBuckets, type Rollup, readRollups} from './rollup.ts';
@@ -29,8 +29,6 @@ export interface RollupsOptions extends Pick<RunsOptions, 'signal' | 'beforeWrit
   readonly onFilled?: () => Promise<void>;
   /** Default: those of this release. */
   readonly files?: readonly MigrationFile[];
-  /** Are marks to survive a power cut? */
-  readonly fsync?: boolean;
   /** Marks, and buckets, that one statement works at. */
   readonly most?: number;
 }
@@ -40,13 +38,6 @@ export interface Checked {
   readonly rollup: string;
   readonly buckets: readonly string[];
 }
-
-const State = z.object({
-  name: z.string(),
-  target: z.string(),
-  /** Is it a rollup that has a table? */
-  is_there: z.coerce.boolean(),
-});
 
 /** A bucket that changes all the time differs each time that it is looked at; computing it once more does no harm. */
 const ROUNDS = 4;
@@ -75,7 +66,8 @@ export class Rollups {
   readonly #writer: Writer;
   #sources: Source[] = [];
   #rollups: Rollup[] = [];
-  #leftOut: readonly string[] = [];
+  /** Is none left out that has a table? */
+  #isComplete = false;
   /** What the rollups were filled from, as it was looked at last. */
   #seen = '';
   /** When rollups that miss something are looked for again. */
@@ -101,15 +93,6 @@ export class Rollups {
     this.#writer = new Writer(client, names, this.#runs);
   }
 
-  /**
-   * Those that have a table, and are not kept: what they are computed from is missing, their query fails, or they are of
-   * another release. Who takes one of these away for good drops its table.
-   */
-  get leftOut(): readonly string[] {
-    const broken = this.#rollups.filter(rollup => this.#isBroken(rollup));
-    return [...this.#leftOut, ...broken.map(({object}) => object)];
-  }
-
   #table(name: string): string {
     return chName(this.#options.names.cdc, name);
   }
@@ -130,7 +113,7 @@ export class Rollups {
     // Before marks are taken: what can be seen by then has left its mark.
     const isDue = Date.now() >= this.#tellAt;
     const reached = isDue ? await completeUpTo(client, this.#options.names, this.#sources) : null;
-    const taken = await takeMarks(client, this.#sources, this.#runs);
+    const taken = await takeMarks(client, this.#sources);
     const marks = taken.reduce((sum, count) => sum + count, 0);
     if (marks === 0) {
       if (isDue) await this.#tell(reached);
@@ -146,7 +129,7 @@ export class Rollups {
 
   /** Writes down up to when the rollups are complete. While one of them is left out that stands still. */
   async #tell(reached: string | null): Promise<void> {
-    if (this.#seen === '' || this.#leftOut.length > 0) return;
+    if (this.#broken.size > 0 || !this.#isComplete) return;
     await this.#runs.own(); // one that was taken for dead does not know what is under way
     await insertRows(this.#options.client, this.#table('_rollup_watermark'), [
       {one: 0, complete_up_to: reached},
@@ -161,11 +144,11 @@ export class Rollups {
 
   /** Looks at what is there. Where a source is another one, or a rollup is new, it is filled: true. */
   async #refresh(): Promise<boolean> {
-    const {client, names, lock, log} = this.#options;
+    const {client, names, lock} = this.#options;
     const sources = await readSources(client, names, this.#used, lock.number);
     const marked = (isMarked: (source: {isMarked: boolean}) => boolean): string =>
       JSON.stringify(sources.map(source => [source.name, source.definition, isMarked(source)]));
-    const isWhole = this.#rollups.length === this.#files.length && this.#leftOut.length === 0;
+    const isWhole = this.#rollups.length === this.#files.length;
     if (marked(source => source.isMarked) === this.#seen && (isWhole || Date.now() < this.#lookAt))
       return false;
     this.#seen = '';
@@ -180,24 +163,13 @@ export class Rollups {
       if (isComplete) there.add(object);
       return isComplete;
     });
-    const state = await this.#readState();
-    const known = [...state.values()].flatMap(({name, is_there}) => (is_there ? [name] : []));
-    const leftOut = [...new Set([...made.map(({object}) => object), ...known])].filter(
-      name => !this.#rollups.some(({object}) => object === name),
-    );
-    if (leftOut.length > 0 && leftOut.join() !== this.#leftOut.join())
-      log.warn(
-        {rollups: leftOut, hint: 'where no release has one any more, drop its views and its table'},
-        `rollups are left out, and the metrics stand still: ${leftOut.join(', ')}`,
-      );
-    this.#leftOut = leftOut;
-    // Marks are thrown away without them from now on.
-    for (const name of leftOut) if (state.get(name)?.target) await this.#saveState(name, 'filling');
+    this.#isComplete = this.#rollups.length === made.length;
     const parents = new Set(this.#rollups.flatMap(({rules}) => rules.parents.map(({name}) => name)));
     const used = sources.filter(({name}) => parents.has(name));
     this.#sources = used;
+    const state = await this.#readState();
     const isFilled = (name: string, target: string): boolean =>
-      this.#runs.isKnown && state.get(name)?.target === target;
+      this.#runs.isKnown && state.get(name) === target;
     const stale = new Set<string>();
     for (const source of used) {
       if (!source.isMarked || !isFilled(source.name, source.definition)) {
@@ -205,14 +177,9 @@ export class Rollups {
         await this.#saveState(source.name, 'attaching');
       }
       if (source.isMarked) await makeBatch(client, source);
-      else {
-        await this.#runs.own(); // what is written while there is no view is known of only where all is filled anew
-        await markSource(this.#options, source);
-      }
+      else await markSource(client, names, source);
     }
-    // Behind the batches: one that was taken for dead takes marks only into those that whoever goes on looks for.
-    await this.#runs.own();
-    await adoptBatches(client, names, used, {claim: lock.number, runs: this.#runs});
+    await adoptBatches(client, names, used, lock.number);
     for (const rollup of this.#rollups) {
       const {object, uuid, rules} = rollup;
       if (rules.parents.some(({name}) => stale.has(name)) || !isFilled(object, uuid)) stale.add(object);
@@ -220,7 +187,7 @@ export class Rollups {
     // What was filled behind a run that was broken off cannot be told from what that wrote, and is too much to go on.
     const isAnew = this.#runs.open !== undefined && stale.size > 0;
     const filling = this.#rollups.filter(({object}) => isAnew || stale.has(object));
-    for (const {object} of filling) if (state.get(object)?.target) await this.#saveState(object, 'filling');
+    for (const {object} of filling) if (state.has(object)) await this.#saveState(object, 'filling');
     // Written down behind the rollups: who finds a source attached finds them filling.
     for (const {name, definition} of used)
       if (stale.has(name)) await this.#saveState(name, 'attached', definition);
@@ -233,26 +200,18 @@ export class Rollups {
     return filling.length > 0;
   }
 
-  /** By name. `target` is of attached sources what they were filled from, of filled rollups the UUID of their table. */
-  async #readState(): Promise<Map<string, z.infer<typeof State>>> {
-    const {client, names} = this.#options;
+  /** Attached sources → what they were filled from; filled rollups → UUID of their table. */
+  async #readState(): Promise<Map<string, string>> {
     const found = await rows(
-      client,
-      State,
-      `SELECT name, target, state IN ('filled', 'filling') AND name IN (
-         SELECT name FROM system.tables WHERE database = {cdc: String}
-       ) AS is_there FROM ${this.#table('_rollups')} FINAL`,
-      {cdc: names.cdc},
+      this.#options.client,
+      z.object({name: z.string(), target: z.string()}),
+      `SELECT name, target FROM ${this.#table('_rollups')} FINAL WHERE state IN ('attached', 'filled')`,
     );
-    return new Map(found.map(state => [state.name, state]));
+    return new Map(found.map(({name, target}) => [name, target]));
   }
 
   async #saveState(name: string, state: string, target = ''): Promise<void> {
-    const values = [name, state, target].map(chLiteral).join(', ');
-    const table = this.#table('_rollups');
-    await this.#runs.write(
-      `INSERT INTO ${table} (name, state, target) SELECT ${values} WHERE ${this.#runs.guard}`,
-    );
+    await insertRows(this.#options.client, this.#table('_rollups'), [{name, state, target}]);
   }
 
   /** Computes all buckets of a rollup, part by part. */
@@ -287,7 +246,6 @@ export class Rollups {
   async *check({repair}: {repair: boolean}): AsyncGenerator<Checked> {
     await this.cycle();
     for (const rollup of this.#rollups) {
-      if (this.#isBroken(rollup)) continue;
       for (const part of await this.#parts(rollup)) {
         let buckets = await this.#differences(rollup, part);
         for (let round = 0; buckets.length > 0 && round < ROUNDS; round++) {
@@ -295,7 +253,6 @@ export class Rollups {
           buckets = await this.#differences(rollup, this.#these(rollup, buckets));
         }
         if (buckets.length > 0 && repair) await this.#repair(rollup, this.#these(rollup, buckets));
-        await this.#runs.own(); // to one that was taken for dead nothing differs
         yield {rollup: rollup.object, buckets};
       }
     }
@@ -350,10 +307,10 @@ export class Rollups {
       await work();
       this.#broken.delete(object);
     } catch (thrown) {
-      const {code, hint, reaction, message} = asPipelineError(thrown);
+      const {code, reaction, message} = asPipelineError(thrown);
       if (reaction === 'retry' || code === 'internal') throw thrown;
       await this.#runs.own(); // to one that was taken for dead its tables are gone
-      this.#options.log.error({code, hint, rollup: object}, `${object} cannot be computed: ${message}`);
+      this.#options.log.error({code, rollup: object}, `${object} cannot be computed: ${message}`);
       this.#broken.set(object, Date.now() + MENDED_MS);
       await this.#saveState(object, 'filling');
       this.#seen = '';

@@ -188,7 +188,6 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   '117': 'ch.rejected', // INCORRECT_DATA
   '349': 'ch.rejected', // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
   '376': 'ch.rejected', // CANNOT_PARSE_UUID
-  '395': 'ch.rollup_mismatch', // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, which rollups alone ask for
   '407': 'ch.rejected', // DECIMAL_OVERFLOW
   '469': 'ch.rejected', // VIOLATED_CONSTRAINT
 };

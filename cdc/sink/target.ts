@@ -30,9 +30,6 @@ const wantedColumns = (table: TableSchema): (readonly [name: string, type: strin
   ...TECHNICAL_COLUMNS,
 ];
 
-/** Settings of a table whose rows survive a power cut. */
-export const FSYNC = 'fsync_after_insert = 1, fsync_part_directory = 1';
-
 /** The target table of a source table, quoted. */
 export const targetTable = (settings: Settings, table: TableSchema): string =>
   chName(settings.FRESHET_CLICKHOUSE_DATABASE, targetName(table.definition));
@@ -54,7 +51,7 @@ export async function createTarget(
     .join(', ');
   // Rows are looked up by their key all the time, by rollups and whoever asks for one: an eighth of the usual granule.
   const granule = 'index_granularity = 1024';
-  const fsync = settings.FRESHET_CLICKHOUSE_FSYNC ? `, ${FSYNC}` : '';
+  const fsync = settings.FRESHET_CLICKHOUSE_FSYNC ? ', fsync_after_insert = 1, fsync_part_directory = 1' : '';
   await command(
     client,
     `CREATE TABLE IF NOT EXISTS ${targetTable(settings, table)} (${columns.join(', ')})

@@ -10,7 +10,7 @@ export async function holdRollups(
   {
     fromHolder = false,
     ...more
-  }: Partial<Omit<RollupsOptions, 'client' | 'names' | 'lock'>> & {fromHolder?: boolean} = {},
+  }: Pick<RollupsOptions, 'beforeWrite' | 'files' | 'most'> & {fromHolder?: boolean} = {},
 ): Promise<{rollups: Rollups; release: () => Promise<void>}> {
   const lock = await takeLock(client, databases, 'rollups', {patienceMs: 10_000, fromHolder});
   if (!lock) throw new Error('somebody else keeps the rollups');
@@ -43,15 +43,4 @@ export async function migrateAndSettle(
   const {rollups, release} = await holdRollups(warehouse);
   await rollups.settle();
   await release();
-}
-
-/** Buckets that differ, by rollup. */
-export async function differences(
-  rollups: Rollups,
-  repair = false,
-): Promise<Record<string, readonly string[]>> {
-  const found: Record<string, readonly string[]> = {};
-  for await (const {rollup, buckets} of rollups.check({repair}))
-    if (buckets.length > 0) found[rollup] = buckets;
-  return found;
 }
